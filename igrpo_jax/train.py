@@ -1,0 +1,246 @@
+"""The training loop: rollout, update, log, save; everything it needs is handed to it."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from igrpo_jax.checkpoint import Checkpoints
+from igrpo_jax.compiles import counting_compiles
+from igrpo_jax.config import Config, SamplingConfig
+from igrpo_jax.evaluate import DRAFTED, evaluate
+from igrpo_jax.learner import Completions, Learner, TrainState, learning_rate, micro_batches
+from igrpo_jax.memory import peak_gb
+from igrpo_jax.metrics import rollout_metrics, sample_rows
+from igrpo_jax.prompts import Prompter
+from igrpo_jax.rewards import Scores
+from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, Stage, rollout
+from igrpo_jax.runlog import RunLog
+from igrpo_jax.sampling import Sampler, pad_prompts
+from igrpo_jax.types import Batch, Layout, Problem, PyTree, Sample, Samples
+
+WARM_STEPS = 2
+"""Steps after which nothing should compile any more."""
+
+
+class Shapes(NamedTuple):
+    """Static lengths of a run, in tokens; every program is compiled for them.
+
+    Attributes:
+      prompt: L of bare prompts.
+      refinement: L of stage-two prompts.
+      completion: T.
+    """
+
+    prompt: int
+    refinement: int
+    completion: int
+
+    def of(self, stage: int) -> int:
+        """L of a stage."""
+        return self.refinement if stage in (REFINE, DRAFTED) else self.prompt
+
+
+class Run(NamedTuple):
+    """The parts of a run, put together by `launch.py`.
+
+    Attributes:
+      batches: step -> problems, a pure function.
+      evals: name -> problems of each evaluation set.
+    """
+
+    config: Config
+    layout: Layout
+    learner: Learner
+    sampler: Sampler
+    prompter: Prompter
+    reward: Reward
+    shapes: Shapes
+    batches: Callable[[int], list[Problem]]
+    evals: Mapping[str, Sequence[Problem]]
+
+
+def train(run: Run, params: PyTree, *, workdir: Path, log: RunLog, checkpoints: Checkpoints) -> PyTree:
+    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+
+    Args:
+      run: see `Run`.
+      params: float32 master weights of the initial policy; consumed.
+      workdir: where everything is written.
+      log: open records of the run.
+      checkpoints: open checkpoints of the run.
+
+    Returns:
+      The final master weights.
+    """
+    config = run.config
+    reference = jax.tree.map(jnp.copy, params) if config.algorithm.beta > 0 else None
+    completed = checkpoints.latest() or 0
+    if completed:
+        del params
+        state = checkpoints.restore(completed, run.learner.abstract, run.learner.shardings)
+        log.say(f"resumed {workdir} after step {completed}")
+    else:
+        state = run.learner.init(params)
+        log.metrics(0, run_evaluations(run, state.params))
+
+    for step in range(completed, config.train.steps):
+        with counting_compiles() as compiles:
+            state, metrics, experience = train_step(run, state, step, reference)
+        metrics["compile/count"] = float(compiles.count)
+        if compiles.count and step >= completed + WARM_STEPS:
+            log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
+        done = step + 1
+        last = done == config.train.steps
+        if last or (config.train.eval_every and done % config.train.eval_every == 0):
+            metrics |= run_evaluations(run, state.params)
+        log.metrics(done, metrics)
+        log.samples(done, sample_rows(experience, config))
+        log.advance(done, metrics)
+        if last or done % config.train.save_every == 0:
+            checkpoints.save(done, state)
+    return state.params
+
+
+def train_step(
+    run: Run, state: TrainState, step: int, reference: PyTree | None
+) -> tuple[TrainState, dict[str, float], Rollout]:
+    """One rollout and `num_iterations` updates on it; the old state is consumed."""
+    config, clock = run.config, Clock()
+    started = time.perf_counter()
+    with jax.transfer_guard("disallow"):
+        view = run.learner.view(state.params)
+        experience = rollout(
+            run.batches(step),
+            sample=clock.sampling(sampling(run, view, config.sampling)),
+            reward=clock.grading(run.reward),
+            prompter=run.prompter,
+            config=config.algorithm,
+            seed=config.seed,
+            step=step,
+            refinement_limit=run.shapes.refinement,
+            logprobs=True,
+        )
+        del view
+        metrics = rollout_metrics(experience)
+        with clock.span("update"):
+            state, updated = update(run, state, experience, step, reference)
+    metrics |= updated | {f"time/{name}_s": seconds for name, seconds in clock.seconds.items()}
+    metrics["step_time"] = time.perf_counter() - started
+    sampling_seconds = sum(clock.seconds.get(name, 0.0) for name in ("draft", "refine"))
+    metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sampling_seconds
+    metrics["tokens_per_s/train"] = float(experience.refinements.samples.lengths.sum()) / clock.seconds["update"]
+    metrics["memory/peak_gb"] = peak_gb()
+    return state, metrics, experience
+
+
+def update(
+    run: Run, state: TrainState, experience: Rollout, step: int, reference: PyTree | None
+) -> tuple[TrainState, dict[str, float]]:
+    """The updates on one rollout; none when no group has any spread, for then there is no gradient."""
+    algorithm = run.config.algorithm
+    lr = learning_rate(step, run.config.train.steps, run.config.optim)
+    stages, weights = (experience.refinements,), (1.0,)
+    if experience.drafts is not None and algorithm.draft_weight > 0:
+        stages, weights = (*stages, experience.drafts), (1.0, algorithm.draft_weight)
+    alive = any((stage.advantages != 0).any() for stage in stages)
+    if not alive and algorithm.beta == 0:
+        return state, {"learning_rate": lr, "update/skipped": 1.0}
+
+    temperature = run.config.sampling.temperature or 1.0
+    terms = tuple(completions(run, stage) for stage in stages)
+    if algorithm.num_iterations > 1:
+        terms = tuple(_with_scores(run, term, state.params, temperature, "old_logprobs") for term in terms)
+    if reference is not None:
+        terms = tuple(_with_scores(run, term, reference, temperature, "ref_logprobs") for term in terms)
+    metrics: dict[str, jax.Array] = {}
+    for _ in range(algorithm.num_iterations):
+        state, metrics = run.learner.update(state, terms, weights=weights, lr=lr, temperature=temperature)
+    fetched = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    return state, fetched | {"learning_rate": lr, "update/skipped": 0.0}
+
+
+def completions(run: Run, stage: Stage) -> Completions:
+    """A stage as micro-batches on the host."""
+    prompts, prompt_lengths = pad_prompts(stage.prompts, run.shapes.of(stage.number))
+    samples = stage.samples
+    batch = Batch(lengths=samples.lengths, advantages=stage.advantages.astype(np.float32))
+    whole = Completions(prompts, prompt_lengths, samples.tokens, batch, samples.logprobs)
+    return micro_batches(whole, rows=run.config.train.micro_batch, shards=run.layout.num_row_shards)
+
+
+def _with_scores(run: Run, part: Completions, params: PyTree, temperature: float, field: str) -> Completions:
+    logprobs = run.learner.score(params, part, temperature=temperature)
+    return part._replace(batch=part.batch._replace(**{field: logprobs}))
+
+
+def sampling(run: Run, view: PyTree, settings: SamplingConfig) -> Sample:
+    """The sampler bound to a view; every stage has its one static prompt length."""
+
+    def sample(prompts: Sequence[Sequence[int]], *, stage: int, **keywords: Any) -> Samples:
+        length = run.shapes.of(stage)
+        return run.sampler(view, prompts, stage=stage, prompt_length=length, settings=settings, **keywords)
+
+    return sample
+
+
+def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
+    """Metrics of every evaluation set under `eval/<set>/`."""
+    config, results = run.config, {}
+    if not run.evals:
+        return results
+    view = run.learner.view(params)
+    settings = dataclasses.replace(config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p)
+    for name, problems in run.evals.items():
+        metrics = evaluate(
+            problems,
+            sample=sampling(run, view, settings),
+            reward=run.reward,
+            prompter=run.prompter,
+            num_samples=config.eval.num_samples,
+            batch=min(config.eval.batch, len(problems)),
+            refine=config.eval.refine,
+            refinement_limit=run.shapes.refinement,
+        )
+        results |= {f"eval/{name}/{key}": value for key, value in metrics.items()}
+    return results
+
+
+class Clock:
+    """Seconds spent under each name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def span(self, name: str) -> Iterator[None]:
+        """Adds the time inside to `name`."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def sampling(self, sample: Sample) -> Sample:
+        """The same function, timed under its stage's name."""
+
+        def timed(prompts: Sequence[Sequence[int]], *, stage: int, **keywords: Any) -> Samples:
+            with self.span("draft" if stage == DRAFT else "refine"):
+                return sample(prompts, stage=stage, **keywords)
+
+        return timed
+
+    def grading(self, reward: Reward) -> Reward:
+        """The same function, timed."""
+
+        def timed(*arguments: Any) -> Scores:
+            with self.span("grade"):
+                return reward(*arguments)
+
+        return timed

@@ -1,0 +1,166 @@
+"""The words every other file uses: shape letters, the data that crosses a function boundary, and what a model must offer.
+
+| letter | meaning |
+|---|---|
+| P | problems in a step |
+| G | samples a problem |
+| L | prompt tokens |
+| T | completion tokens |
+| S | L + T |
+| V | vocabulary |
+| D | model width |
+| N, K | query heads, key/value heads |
+| H | head size |
+| F | MLP width |
+
+Whatever crosses `jax.jit` is a `NamedTuple`; whatever is static is a frozen dataclass (see `igrpo_jax.config`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+PyTree = Any
+"""A nested structure of arrays that only its owner looks into."""
+
+
+class Problem(NamedTuple):
+    """One question with everything a reward may want to know about it.
+
+    Attributes:
+      id: identity of the problem inside its source; randomness is keyed by it.
+      question: the text put to the model.
+      columns: further columns of the row, handed to rewards by keyword; `answer` holds the gold answer.
+    """
+
+    id: int
+    question: str
+    columns: Mapping[str, Any]
+
+
+class Samples(NamedTuple):
+    """Completions of P prompts, G each, on the host.
+
+    Attributes:
+      tokens: int32[P, G, T]; the end token is part of the completion, positions past `lengths` are 0.
+      lengths: int32[P, G]; number of tokens of each completion, the end token included.
+      ended: bool[P, G]; True where a stop token or stop string was reached, False where the length limit cut.
+      logprobs: float32[P, G, T] natural-log probability of each token under the distribution it was drawn from, 0 past
+        `lengths`; None unless asked for.
+    """
+
+    tokens: np.ndarray
+    lengths: np.ndarray
+    ended: np.ndarray
+    logprobs: np.ndarray | None
+
+
+class Batch(NamedTuple):
+    """What `igrpo_loss` knows about the completions besides the policy's log-probabilities of them.
+
+    Attributes:
+      lengths: completion tokens of each row, the end token included.
+      advantages: one number a row.
+      old_logprobs: log-probabilities under the policy that sampled; None means "the policy being trained", that is a
+        ratio of exactly 1 whose gradient is the policy gradient.
+      ref_logprobs: log-probabilities under the frozen reference policy; needed if and only if `beta > 0`.
+      weights: each token's share of the loss, made by `token_weights` from the *whole* batch, so that micro-batches add
+        up to it; None means that this batch is the whole.
+    """
+
+    lengths: Int[Array, "*rows"]
+    advantages: Float[Array, "*rows"]
+    old_logprobs: Float[Array, "*rows T"] | None = None
+    ref_logprobs: Float[Array, "*rows T"] | None = None
+    weights: Float[Array, "*rows T"] | None = None
+
+
+class Model(Protocol):
+    """The functions through which the algorithm sees a policy; `models.decoder` is one such module.
+
+    `prefix` and `cache` are pytrees that only the model understands. `policy` is a pytree of weights.
+    """
+
+    def prefill(
+        self, policy: PyTree, tokens: Int[Array, "P L"], lengths: Int[Array, " P"]
+    ) -> tuple[Float[Array, "P D"], PyTree]:
+        """Hidden state of each prompt's last real token, and the prefix that completions attend to."""
+        ...
+
+    def extend(
+        self, policy: PyTree, tokens: Int[Array, "P G T"], prefix: PyTree, cache: PyTree | None
+    ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
+        """Hidden states of tokens that continue the prefix; with a cache, that continue the cached tokens too."""
+        ...
+
+    def unembed(self, policy: PyTree, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+        """float32 logits."""
+        ...
+
+    def new_cache(self, policy: PyTree, prefix: PyTree, num_samples: int, capacity: int) -> PyTree:
+        """An empty cache for `capacity` own tokens of `num_samples` completions a prefix."""
+        ...
+
+    def grow_cache(self, cache: PyTree, capacity: int) -> PyTree:
+        """The same cache with room for `capacity` own tokens."""
+        ...
+
+    def sampling_view(self, policy: PyTree, dtype: Any) -> PyTree:
+        """The policy laid out for decoding: cast to `dtype`, layers unstacked."""
+        ...
+
+
+class Layout(Protocol):
+    """Where arrays live; `sharding.Layout` is one. Rows are problems; parameters follow the axis-rule table."""
+
+    num_row_shards: int
+
+    def rows(self, tree: PyTree, axis: int = 0) -> PyTree:
+        """Puts host arrays on the devices, `axis` split over the devices that hold different rows."""
+        ...
+
+    def everywhere(self, tree: PyTree) -> PyTree:
+        """Puts host values on the devices, a copy on each."""
+        ...
+
+    def train_shardings(self, tree: PyTree) -> PyTree:
+        """The shardings of a tree shaped like the policy, for updating."""
+        ...
+
+    def decode_shardings(self, tree: PyTree) -> PyTree:
+        """The shardings of a tree shaped like the sampling view, for decoding."""
+        ...
+
+
+class Sample(Protocol):
+    """Draws completions; `igrpo_jax.sampling.Sampler` is one, tests script their own."""
+
+    def __call__(
+        self,
+        prompts: Sequence[Sequence[int]],
+        *,
+        ids: Sequence[int],
+        step: int,
+        stage: int,
+        num_samples: int,
+        logprobs: bool,
+    ) -> Samples: ...
+
+
+class Tokenizer(Protocol):
+    """The part of a `transformers` tokenizer that is used here."""
+
+    all_special_tokens: list[str]
+
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+
+    def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
+
+    def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
+
+
+KeyArray = jax.Array
+"""A typed `jax.random.key`."""

@@ -1,0 +1,304 @@
+"""`python launch.py --mesh 8x1 --config aime.py`: arguments -> config -> mesh -> policy -> run.
+
+The only file that knows all the parts. `--help` explains every field; any field of the config can be overridden, as in
+`--optim.learning-rate 3e-6`.
+"""
+
+import dataclasses
+import difflib
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from igrpo_jax.config import Config, check, to_dict
+
+ROOT = Path(__file__).parent
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and how to run; what to run is in the config."""
+
+    config: str
+    """Config file with `get_config()`; a bare name is sought in configs/."""
+    mesh: str = ""
+    """Device mesh fsdp x tensor, like 8x1, or data x fsdp x tensor, or fsdp=8,tensor=1; default: all devices on fsdp."""
+    workdir: str = ""
+    """Directory of the run; a run found there is resumed. Default: runs/<config>."""
+    job: Literal["train", "evaluate", "export", "report"] = "train"
+    """train; evaluate the newest checkpoint (or the initial model); export it for transformers; report: show a run."""
+    cpu_devices: int = 0
+    """Simulate this many devices on the CPU."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one job; an error of the user's is one line that names the fix, and exit status 2."""
+    argv = sys.argv[1:] if argv is None else argv
+    try:
+        launch, config = parse(argv)
+        run_job(launch, config)
+    except (ValueError, OSError) as error:
+        if os.environ.get("IGRPO_TRACEBACK"):
+            raise
+        print(f"error: {' '.join(str(error).split())} (IGRPO_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(argv: list[str]) -> tuple[Launch, Config]:
+    """The launch arguments and the config file's values with overrides applied."""
+    import tyro
+
+    name = next((b for a, b in zip(argv, argv[1:], strict=False) if a == "--config"), None)
+    name = name or next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
+    config = load_config(name) if name else Config()
+
+    def arguments(
+        launch: Annotated[Launch, tyro.conf.arg(name="")], config: Annotated[Config, tyro.conf.arg(name="")] = config
+    ) -> tuple[Launch, Config]:
+        return launch, config
+
+    launch, config = tyro.cli(arguments, args=argv, prog="launch.py", description=__doc__)
+    check(config)
+    return launch, config
+
+
+def load_config(name: str) -> Config:
+    """Runs `get_config()` of a config file.
+
+    Raises:
+      ValueError: no such file, or it has no such function; names the nearest file.
+    """
+    candidates = [Path(name), ROOT / "configs" / name, ROOT / "configs" / f"{name}.py"]
+    path = next((p for p in candidates if p.is_file()), None)
+    if path is None:
+        known = sorted(p.name for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+        near = difflib.get_close_matches(name, known, 1, 0.4)
+        raise ValueError(
+            f"config {name!r} does not exist; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"
+        )
+    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ValueError(f"{path} has no get_config(); define `def get_config() -> Config`")
+    return module.get_config()
+
+
+def run_job(launch: Launch, config: Config) -> None:
+    """Sets up the devices and the run's directory, and does the job."""
+    workdir = Path(launch.workdir or ROOT / "runs" / Path(launch.config).stem)
+    if launch.job == "report":
+        from rich.console import Console
+
+        from igrpo_jax.runlog import read_metrics, summary_table
+
+        Console().print(summary_table(read_metrics(workdir)))
+        return
+    layout = start_devices(launch)
+    with layout.active():
+        {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
+
+
+def start_devices(launch: Launch) -> Any:
+    """The layout over this run's mesh; turns on the persistent compilation cache."""
+    import jax
+
+    from models.sources import cache_directory
+    from sharding.layout import Layout
+    from sharding.mesh import make_mesh
+
+    if launch.cpu_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", launch.cpu_devices)
+    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    return Layout(make_mesh(launch.mesh or f"{jax.device_count()}x1"))
+
+
+def train(config: Config, layout: Any, workdir: Path) -> None:
+    """Trains, exports, and shows the first and last steps."""
+    from igrpo_jax.checkpoint import Checkpoints
+    from igrpo_jax.rewards import load_rewards
+    from igrpo_jax.runlog import RunLog, read_metrics, summary_table
+    from igrpo_jax.train import train as train_policy
+
+    loaded = load_model(config, layout)
+    claim(workdir, config, loaded.policy.config)
+    with load_rewards(config.reward) as reward:
+        run = assemble(config, layout, loaded, reward)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+        log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
+        log.console.print(plan_table(run))
+        try:
+            policy, loaded = loaded.policy, loaded._replace(policy=None)
+            policy = train_policy(run, policy, workdir=workdir, log=log, checkpoints=checkpoints)
+        finally:
+            checkpoints.close()
+            log.close()
+    if config.train.export:
+        write_export(policy, loaded, workdir)
+    log.console.print(summary_table(read_metrics(workdir)))
+
+
+def evaluate(config: Config, layout: Any, workdir: Path) -> None:
+    """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
+    from igrpo_jax.rewards import load_rewards
+    from igrpo_jax.train import run_evaluations
+
+    if not config.data.eval:
+        raise ValueError("the config has no evaluation sets; name sources with --data.eval")
+    loaded = load_model(config, layout)
+    with load_rewards(config.reward) as reward:
+        run = assemble(config, layout, loaded, reward)
+        params, step = newest(run.learner, loaded.policy, workdir)
+        print(json.dumps({"step": step} | run_evaluations(run, params), indent=2))
+
+
+def export(config: Config, layout: Any, workdir: Path) -> None:
+    """Writes the newest checkpoint as a Hugging Face model."""
+    loaded = load_model(config, layout)
+    params, step = newest(make_learner(config, layout, loaded.policy), loaded.policy, workdir)
+    if step == 0:
+        raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
+    write_export(params, loaded, workdir)
+
+
+def load_model(config: Config, layout: Any) -> Any:
+    """The initial policy in its place on the mesh, with tokenizer and stop ids (`models.Loaded`)."""
+    import models
+
+    return models.load(
+        config.model.source,
+        shardings=layout.train_shardings,
+        remat=config.model.remat == "full",
+        seed=config.seed,
+    )
+
+
+def make_learner(config: Config, layout: Any, policy: Any) -> Any:
+    """The learner for a policy of these shapes."""
+    import jax
+
+    from igrpo_jax.learner import Learner
+    from models import decoder
+
+    auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    dtype = auto if config.model.dtype == "auto" else config.model.dtype
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), policy)
+    return Learner(decoder, layout, config, abstract, dtype=dtype)
+
+
+def assemble(config: Config, layout: Any, loaded: Any, reward: Any) -> Any:
+    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
+    from igrpo_jax.data import load_problems
+    from igrpo_jax.prompts import Prompter, refinement_limit
+    from igrpo_jax.sampling import Sampler
+    from igrpo_jax.train import Run, Shapes
+    from models import decoder
+
+    tokenizer = loaded.tokenizer
+    prompter = Prompter(tokenizer, config.prompt)
+    data = load_problems(config, count_tokens=lambda texts: [len(prompter.question(text)) for text in texts])
+    longest = data.longest_prompt
+    shapes = Shapes(
+        prompt=longest,
+        refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
+        completion=config.sampling.max_completion_length,
+    )
+    sampler = Sampler(decoder, layout, seed=config.seed, stop_ids=loaded.stop_ids, decode=prompter.text)
+    learner = make_learner(config, layout, loaded.policy)
+    return Run(config, layout, learner, sampler, prompter, reward, shapes, data.batches, data.evals)
+
+
+def newest(learner: Any, policy: Any, workdir: Path) -> tuple[Any, int]:
+    """Parameters of the newest checkpoint and its step, or the initial ones and 0."""
+    from igrpo_jax.checkpoint import Checkpoints
+
+    if not (workdir / "checkpoints").is_dir():
+        return policy, 0
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    step = checkpoints.latest()
+    params = policy if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
+    checkpoints.close()
+    return params, step or 0
+
+
+def write_export(params: Any, loaded: Any, workdir: Path) -> None:
+    """Writes workdir/export for transformers."""
+    import models
+
+    models.export(params, workdir / "export", tokenizer=loaded.tokenizer, source=loaded.directory)
+    print(f"exported to {workdir / 'export'}")
+
+
+def claim(workdir: Path, config: Config, architecture: Any) -> None:
+    """Writes config.json into the run's directory, or checks the one that is there.
+
+    Raises:
+      ValueError: the directory cannot be written, or holds a run of another model.
+    """
+    path = workdir / "config.json"
+    mine = {"config": to_dict(config), "architecture": dataclasses.asdict(architecture)}
+    mine = json.loads(json.dumps(mine))
+    if path.exists():
+        theirs = json.loads(path.read_text())
+        if theirs["architecture"] != mine["architecture"]:
+            raise ValueError(
+                f"{workdir} holds a run of another model ({theirs['config']['model']['source']}); "
+                "choose another --workdir or delete that one"
+            )
+        for name in changed(theirs["config"], mine["config"]):
+            print(f"resuming with a changed config: {name}")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(mine, indent=2) + "\n")
+        os.replace(part, path)
+    except OSError as error:
+        raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
+
+
+def changed(old: dict, new: dict, prefix: str = "") -> list[str]:
+    """`section.field: old -> new` of every field that differs."""
+    lines = []
+    for name in new:
+        if isinstance(new[name], dict):
+            lines += changed(old.get(name, {}), new[name], f"{prefix}{name}.")
+        elif old.get(name) != new[name]:
+            lines.append(f"{prefix}{name}: {old.get(name)!r} -> {new[name]!r}")
+    return lines
+
+
+def plan_table(run: Any) -> Any:
+    """What will run, in numbers derived from the config and the mesh, shown before anything compiles."""
+    from rich.table import Table
+
+    config, layout, shapes = run.config, run.layout, run.shapes
+    algorithm, problems = config.algorithm, config.train.problems_per_step
+    table = Table(title="iGRPO" if algorithm.num_drafts else "GRPO", show_header=False)
+    drafts, refinements = problems * algorithm.num_drafts, problems * algorithm.num_generations
+    micro = config.train.micro_batch * layout.num_row_shards
+    mesh = " x ".join(f"{name} {size}" for name, size in layout.mesh.shape.items())
+    rows = {
+        "model": f"{config.model.source}, {run.learner.num_parameters:,} parameters",
+        "mesh": f"{mesh} ({layout.mesh.devices.flat[0].device_kind})",
+        "steps": f"{config.train.steps} of {problems} problems",
+        "sampled": f"{drafts} drafts + {refinements} refinements a step",
+        "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
+        "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

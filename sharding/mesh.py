@@ -1,0 +1,51 @@
+"""`--mesh 8x1` as a device mesh."""
+
+import re
+
+import jax
+from jax.sharding import AxisType, Mesh
+
+AXES = ("data", "fsdp", "tensor")
+"""Mesh axes: whole copies of the parameters, parameters split, single matrices split."""
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """Sizes of the mesh axes from `fsdp x tensor` ("8x1"), `data x fsdp x tensor` ("2x4x1") or "fsdp=8,tensor=1".
+
+    Raises:
+      ValueError: anything else.
+    """
+    sizes = dict.fromkeys(AXES, 1)
+    if re.fullmatch(r"\d+(x\d+){1,2}", text):
+        numbers = [int(n) for n in text.split("x")]
+        sizes |= dict(zip(AXES[-len(numbers) :], numbers, strict=True))
+    elif re.fullmatch(r"\w+=\d+(,\w+=\d+)*", text):
+        for part in text.split(","):
+            name, _, number = part.partition("=")
+            if name not in sizes:
+                raise ValueError(f"mesh axis {name!r} is unknown; the axes are {', '.join(AXES)}")
+            sizes[name] = int(number)
+    else:
+        raise ValueError(f"--mesh {text!r} is not a mesh; write fsdp x tensor like 8x1, or fsdp=8,tensor=1")
+    if min(sizes.values()) < 1:
+        raise ValueError(f"--mesh {text!r} has an axis of size 0; every axis is at least 1")
+    return sizes
+
+
+def make_mesh(text: str) -> Mesh:
+    """The mesh over all devices of this run.
+
+    Raises:
+      ValueError: the mesh does not have as many places as there are devices; names meshes that would work.
+    """
+    sizes = parse_mesh(text)
+    places = sizes["data"] * sizes["fsdp"] * sizes["tensor"]
+    count = jax.device_count()
+    if places != count:
+        fits = [f"{count // t}x{t}" for t in (1, 2, 4, 8) if count % t == 0]
+        simulate = f", or --cpu-devices {places} to simulate" if jax.default_backend() == "cpu" else ""
+        raise ValueError(
+            f"--mesh {text} needs {places} devices and there are {count} ({jax.devices()[0].device_kind}); "
+            f"use --mesh {' or '.join(fits)}{simulate}"
+        )
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))

@@ -1,0 +1,140 @@
+"""The decoder's structure: what may influence what, and that its ways of computing the same thing agree."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import decoder
+from models.config import RopeScaling
+
+PROMPTS = np.array([[11, 12, 13, 14, 15], [21, 22, 23, 0, 0]], np.int32)
+LENGTHS = np.array([5, 3], np.int32)
+COMPLETIONS = np.array([[[31, 32, 33, 34], [41, 42, 43, 44]], [[51, 52, 53, 54], [61, 62, 63, 64]]], np.int32)
+
+prefill, extend = jax.jit(decoder.prefill), jax.jit(decoder.extend)
+
+
+@jax.jit
+def forward(policy, prompts, lengths, completions):
+    """Hidden states [P, G, 1 + T, D]: the prompt's last and the completion's."""
+    last, prefix = decoder.prefill(policy, prompts, lengths)
+    hidden, _ = decoder.extend(policy, completions, prefix, None)
+    first = jnp.broadcast_to(last[:, None, None], (*hidden.shape[:2], 1, hidden.shape[-1]))
+    return jnp.concatenate([first, hidden], axis=2)
+
+
+@pytest.fixture(scope="module")
+def hidden(policy):
+    return forward(policy, PROMPTS, LENGTHS, COMPLETIONS)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"family": "qwen2", "qk_norm": False, "qkv_bias": True, "tied": True},
+        {"family": "mistral", "qk_norm": False, "kv_heads": 4, "head_dim": 16},
+        {
+            "family": "llama",
+            "qk_norm": False,
+            "kv_heads": 1,
+            "rope_scaling": RopeScaling(
+                factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position=32
+            ),
+        },
+    ],
+    ids=lambda changes: changes.get("family", "qwen3"),
+)
+def test_logits_equal_a_plain_forward_of_every_row(make_policy, reference, changes):
+    policy = make_policy(seed=1, **changes)
+    logits = decoder.unembed(policy, forward(policy, PROMPTS, LENGTHS, COMPLETIONS))
+    assert logits.dtype == jnp.float32
+    for p, g in np.ndindex(2, 2):
+        n = LENGTHS[p]
+        plain = reference(policy, np.concatenate([PROMPTS[p, :n], COMPLETIONS[p, g]]))
+        assert plain.std() > 1  # a flat distribution would prove nothing
+        np.testing.assert_allclose(logits[p, g], plain[n - 1 :], atol=2e-4)
+
+
+def test_gradients_prove_who_sees_what(policy):
+    """Every position has a token of its own, so the rows of the embedding with a gradient are the positions seen."""
+
+    @jax.jit
+    def seen(policy):
+        def run(embed):
+            changed = jax.tree.map(lambda x: x, policy)
+            changed.embed = decoder.nnx.Param(embed, axes=policy.embed.axes)
+            return forward(changed, PROMPTS, LENGTHS, COMPLETIONS).sum(-1)
+
+        out, vjp = jax.vjp(run, policy.embed[...])
+        one_hot = jnp.eye(out.size).reshape(-1, *out.shape)
+        return jnp.any(jax.vmap(lambda c: vjp(c)[0])(one_hot) != 0, axis=-1).reshape(*out.shape, -1)
+
+    found = seen(policy)
+    for p, g, t in np.ndindex(2, 2, 5):
+        expected = {*PROMPTS[p, : LENGTHS[p]].tolist(), *COMPLETIONS[p, g, :t].tolist()}
+        assert set(np.flatnonzero(found[p, g, t]).tolist()) == expected, (p, g, t)
+
+
+def test_cached_decode_through_a_growing_cache_equals_the_forward(policy, hidden):
+    view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    last, prefix = prefill(view, PROMPTS, LENGTHS)
+    cache = decoder.new_cache(view, prefix, 2, 2)
+    steps = [jnp.broadcast_to(last[:, None, None], (2, 2, 1, 32))]
+    for t in range(4):
+        if t == 2:
+            cache = decoder.grow_cache(cache, 4)
+        step, cache = extend(view, COMPLETIONS[:, :, t : t + 1], prefix, cache)
+        steps.append(step)
+    assert int(cache.used) == 4
+    np.testing.assert_allclose(np.concatenate(steps, axis=2), hidden, atol=2e-5)
+
+
+def test_a_cache_takes_several_tokens_at_once_stacked_or_not(policy, hidden):
+    for view in (policy, decoder.sampling_view(policy, jnp.float32)):
+        _, prefix = prefill(view, PROMPTS, LENGTHS)
+        cache = decoder.new_cache(view, prefix, 2, 7)
+        first, cache = extend(view, COMPLETIONS[:, :, :3], prefix, cache)
+        second, _ = extend(view, COMPLETIONS[:, :, 3:], prefix, cache)
+        np.testing.assert_allclose(np.concatenate([first, second], axis=2), hidden[:, :, 1:], atol=2e-5)
+
+
+def test_garbage_in_padding_and_neighbors_has_no_effect(policy, hidden):
+    prompts = np.pad(PROMPTS, ((0, 0), (0, 3)), constant_values=99)
+    prompts[1, 3:5] = 98
+    prompts[0] = 97
+    completions = COMPLETIONS.copy()
+    completions[1, 0] = 96
+    completions[1, 1, 3] = 95
+    changed = forward(policy, prompts, np.array([8, 3], np.int32), completions)
+    np.testing.assert_allclose(changed[1, 1, :4], hidden[1, 1, :4], atol=1e-5)
+    assert np.abs(changed[1, 1, 4] - hidden[1, 1, 4]).max() > 0.1
+
+
+def test_remat_changes_no_gradient(policy):
+    def grads(policy):
+        return jax.jit(jax.grad(lambda p: (forward(p, PROMPTS, LENGTHS, COMPLETIONS) ** 3).sum()))(policy)
+
+    def recomputes(policy):
+        return "remat" in str(jax.make_jaxpr(partial(decoder.prefill))(policy, PROMPTS, LENGTHS))
+
+    kept = jax.tree.map(lambda x: x, policy)
+    kept.remat = False
+    assert recomputes(policy)
+    assert not recomputes(kept)
+    for a, b in zip(jax.tree.leaves(grads(policy)), jax.tree.leaves(grads(kept)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
+
+
+def test_sampling_view_casts_and_keeps_axis_names(policy):
+    view = decoder.sampling_view(policy, jnp.bfloat16)
+    assert {x.dtype for x in jax.tree.leaves(view)} == {jnp.dtype("bfloat16")}
+    assert view.layers[1].query.axes == ("embed", "heads", "head_dim")
+    np.testing.assert_array_equal(view.layers[1].down[...], policy.layers.down[...][1].astype(jnp.bfloat16))
+    hidden, prefix = prefill(view, PROMPTS, LENGTHS)
+    cache = decoder.new_cache(view, prefix, 2, 3)
+    assert {hidden.dtype, *(x.dtype for x in jax.tree.leaves(cache.layers))} == {jnp.dtype("bfloat16")}
+    assert decoder.unembed(view, hidden).dtype == jnp.float32
