@@ -173,9 +173,9 @@ def export(config: Config, layout: Any, workdir: Path) -> None:
 
 def load_model(config: Config, layout: Any) -> Any:
     """The initial policy in its place on the mesh, with tokenizer and stop ids (`models.Loaded`)."""
-    import models
+    from models.load import load
 
-    return models.load(
+    return load(
         config.model.source,
         shardings=layout.train_shardings,
         remat=config.model.remat == "full",
@@ -233,9 +233,9 @@ def newest(learner: Any, policy: Any, workdir: Path) -> tuple[Any, int]:
 
 def write_export(params: Any, loaded: Any, workdir: Path) -> None:
     """Writes workdir/export for transformers."""
-    import models
+    from models.weights import export
 
-    models.export(params, workdir / "export", tokenizer=loaded.tokenizer, source=loaded.directory)
+    export(params, workdir / "export", tokenizer=loaded.tokenizer, source=loaded.directory)
     print(f"exported to {workdir / 'export'}")
 
 

@@ -8,6 +8,14 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
+REASONING_SYSTEM = """\
+You are a careful assistant who answers with reasons. Think the problem through first, then answer, in this form:
+<think>your reasoning</think><answer>your final answer</answer>
+Sometimes the message also holds an earlier attempt or feedback. Use it as a hint, not as the truth: check it, and write
+a final answer that is strictly better, by correcting mistakes, filling gaps, justifying steps or making things clearer.
+Do not repeat the attempt word for word, and where a hint is wrong, put it right and carry on."""
+"""System message in the spirit of the paper's appendix C; conditional, so that it serves both stages."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:

@@ -38,10 +38,14 @@ def row_keys(
 
 
 def uniforms(keys: Key[Array, "*rows"], position: Int[Array, ""]) -> Float[Array, "*rows"]:
-    """One number in [0, 1) a row for the token at `position` of its completion."""
+    """One number strictly inside (0, 1) a row for the token at `position` of its completion.
+
+    They are the midpoints of 2**23 equal intervals: a 0, which `jax.random.uniform` gives once in 2**23 draws, would
+    draw the first token of the vocabulary however improbable it is.
+    """
     flat = keys.reshape(-1)
     draws = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, position)))(flat)
-    return draws.reshape(keys.shape)
+    return draws.reshape(keys.shape) + 2**-24
 
 
 def draw(

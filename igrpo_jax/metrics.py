@@ -38,8 +38,8 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     if rollout.drafts is not None and rollout.chosen is not None:
         metrics |= _refine_metrics(rollout.drafts, rollout.chosen, rollout.refinements)
     metrics["num_tokens"] = float(sum(s.samples.lengths.sum() for s in stages))
-    for reason in ("timeout", "error", "memory"):
-        metrics[f"reward/{reason}s"] = float(sum(s.scores.reasons.count(reason) for s in stages))
+    metrics["reward/timeouts"] = float(sum(s.scores.timeouts for s in stages))
+    metrics["reward/errors"] = float(sum(s.scores.errors for s in stages))
     return metrics
 
 

@@ -92,6 +92,7 @@ class Sampler:
         self._warm: set[tuple] = set()
         static = ("num_samples", "size", "capacity", "with_logprobs")
         self._start = jax.jit(partial(_start, model), static_argnames=static)
+        self._grow = jax.jit(model.grow_cache, static_argnames=("capacity",))
         self._decode = jax.jit(partial(_decode, model), static_argnames=("capacity",), donate_argnames=("state",))
 
     def __call__(
@@ -142,6 +143,8 @@ class Sampler:
         )  # fmt: skip
         shape = (count + fill, prompt_length, num_samples, size, logprobs)
         for capacity in steps if size > 1 else ():
+            if capacity != steps[0]:
+                state = state._replace(cache=self._grow(state.cache, capacity=capacity))
             state = self._decode(view, prefix, keys, truncation, stops, state=state, capacity=capacity)
             if settings.stop_strings:
                 state = self._stop_at_strings(state, settings.stop_strings)
@@ -263,8 +266,6 @@ def _decode(
     capacity: int,
 ) -> Decoding:
     """Draws tokens until the cache of `capacity` own tokens is full or every row is done."""
-    state = state._replace(cache=model.grow_cache(state.cache, capacity))
-
     def unfinished(state: Decoding):
         return (state.position <= capacity) & jnp.any(jnp.logical_not(state.done))
 

@@ -163,7 +163,8 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
 
 def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None):
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
-    hidden = constrain(policy.embed[...][tokens], "batch", None, None, None)
+    table = constrain(policy.embed[...], "vocab", None)
+    hidden = constrain(table[tokens], "batch", None, None, None)
     frequencies = rope_frequencies(policy.config)
     offset = None if cache is None else cache.used
     prompt_visible = None

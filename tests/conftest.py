@@ -12,6 +12,13 @@ import jaxtyping
 
 jaxtyping.install_import_hook(["igrpo_jax", "models"], "beartype.beartype")
 
+import typing
+
+import igrpo_jax.types
+
+for protocol in ("Model", "Layout", "Sample", "Tokenizer"):  # beartype asks isinstance of them
+    typing.runtime_checkable(getattr(igrpo_jax.types, protocol))
+
 import jax
 
 jax.config.update("jax_platforms", "cpu")
@@ -41,6 +48,14 @@ def compiles():
         yield lambda: len(_compiled) - before
 
     return counting
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Half the compile time for programs that then run slowly: for modules whose arrays are tiny."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

@@ -7,11 +7,11 @@ from igrpo_jax.rewards.number import read_number, same_number
 from igrpo_jax.rewards.verdict import Verdict
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '-]*")
-_ASSIGNMENT = re.compile(r"\\?[A-Za-z]+(?:_\{?[A-Za-z0-9]+\}?)?\s*=(?!=)\s*")
+_ASSIGNMENT = re.compile(r"^\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?\s*=\s*")
 
 
 def compare(answer: str, gold: str) -> Verdict:
-    """Compares an answer with the gold answer: exact string, then number, then `math-verify`'s rules on sympy expressions.
+    """Compares an answer with the gold answer: exact string, then number, then `math-verify`'s rules for expressions.
 
     The symbolic part may take arbitrarily long and much memory (`9^{9^{9^9}}`), so for text that a model wrote call it
     through `GraderPool`; `compare_text` alone is safe anywhere. No text reaches Python's `eval`.
@@ -34,9 +34,11 @@ def compare_text(answer: str, gold: str) -> Verdict | None:
     """
     if len(answer) > MAX_LENGTH:
         return Verdict(0.0, "parse_failed", answer[:MAX_LENGTH], f"longer than {MAX_LENGTH} characters")
+    if len(gold_text(gold)) > MAX_LENGTH:
+        return Verdict(0.0, "bad_gold", answer, f"longer than {MAX_LENGTH} characters")
     ours, theirs = _pair(answer, gold)
-    if not theirs.body:
-        return Verdict(0.0, "bad_gold", answer)
+    if not ours.body or not theirs.body:
+        return Verdict(0.0, "parse_failed" if theirs.body else "bad_gold", answer, "empty")
     if not _same_unit(ours.unit, theirs.unit):
         return Verdict(0.0, "unequal", answer)
     a, b = plain(ours.body), plain(theirs.body)
@@ -71,7 +73,7 @@ def compare_symbolic(answer: str, gold: str) -> Verdict:
 
 
 def gold_is_parsable(gold: str) -> bool:
-    """Whether a gold answer can be compared with: a number, a word or a short name, or LaTeX that parses.
+    """Whether a gold answer can be compared with: a number, at most four words, or LaTeX that parses.
 
     LaTeX costs some ten milliseconds each the first time; map it over a `GraderPool` where the rows are many or not
     trusted.
@@ -84,6 +86,8 @@ def gold_is_parsable(gold: str) -> bool:
     text = plain(body)
     if read_number(body) is not None or (_WORDS.fullmatch(text) and len(text.split()) <= 4):
         return True
+    if any(len(word) > 3 and not word.isupper() for word in latex.words(body)):
+        return False  # prose parses too, as a product of its letters
     try:
         latex.parse(body, is_complex=latex.looks_complex(body))
     except latex.LatexError:
@@ -96,7 +100,11 @@ def warm_up() -> None:
     from igrpo_jax.rewards import latex
 
     latex.forbid_eval()
-    for answer, gold in ((r"\frac{\sqrt{3}}{2}", r"\frac{3}{2\sqrt{3}}"), ("x=2", r"\{2\}"), (r"(1,2]\cup[3,\infty)", "x>1")):
+    for answer, gold in (
+        (r"\frac{\sqrt{3}}{2}", r"\frac{3}{2\sqrt{3}}"),
+        ("x=2", r"\{2\}"),
+        (r"(1,2]\cup[3,\infty)", "x>1"),
+    ):
         compare(answer, gold)
 
 
@@ -104,7 +112,7 @@ def _pair(answer: str, gold: str) -> tuple[Quantity, Quantity]:
     ours, theirs = clean(answer), clean(gold_text(gold))
     # `x = 5` answers `5` and the other way round, but not `y = 5`.
     if ours.count("=") + theirs.count("=") == 1:
-        ours, theirs = _ASSIGNMENT.sub("", ours, count=1), _ASSIGNMENT.sub("", theirs, count=1)
+        ours, theirs = _ASSIGNMENT.sub("", ours), _ASSIGNMENT.sub("", theirs)
     return quantity(ours), quantity(theirs)
 
 

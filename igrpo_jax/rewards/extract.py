@@ -1,4 +1,4 @@
-r"""Finds the answer in a completion: the last `\boxed{}` or `<answer>`, else the last number. Linear time on any text."""
+r"""Finds the answer in a completion: the last `\boxed{}` or `<answer>`, else the last number, in linear time."""
 
 import re
 
@@ -18,17 +18,17 @@ _NUMBER = re.compile(
 def extract_answer(completion: str) -> str | None:
     r"""Reads the final answer of a completion, None if there is none.
 
-    Where a `</think>` is followed by an answer, only the text after the last one counts. Among well-formed `\boxed{...}`
-    (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts; a box inside `<answer>` is unpacked.
-    Without any, the last number counts: thousands separators, decimals, signs, fractions, percent and exponents belong
-    to it. Time is linear in the length of the completion.
+    Where a `</think>` is followed by an answer, only the text after the last one counts. Among well-formed
+    `\boxed{...}` (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts; a box inside
+    `<answer>` is unpacked. Without any, the last number counts: thousands separators, decimals, signs, fractions,
+    percent and exponents belong to it. Time is linear in the length of the completion.
 
     >>> extract_answer(r"so \boxed{\frac{1}{2}}")
     '\\frac{1}{2}'
     >>> extract_answer("first 3, then 1,250.5 in all.")
     '1,250.5'
     """
-    thought, tag, rest = completion.rpartition("</think>")
+    _, tag, rest = completion.rpartition("</think>")
     if tag:
         found = _marked(rest) or last_number(rest)
         if found is not None:

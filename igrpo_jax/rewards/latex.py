@@ -1,8 +1,8 @@
-r"""LaTeX to sympy and back to a yes or no, without ever handing text to Python's `eval`. Imports sympy at once: import it late.
+"""Reads LaTeX into sympy and compares, without ever handing text to Python's `eval`; imports sympy, so import it late.
 
-Three things keep `eval` out: only `latex2sympy2_extended`'s ANTLR grammar reads text, never `math-verify`'s plain-expression
-extractor; number tokens, which that package passes through `sympify`, are built here; and a grader process switches sympy's own
-string parser off (`forbid_eval`).
+Three things keep `eval` out: only `latex2sympy2_extended`'s ANTLR grammar reads text, never the extractor of plain
+expressions in `math-verify`; number tokens, which that package passes through `sympify`, are built here; and a grader
+process switches sympy's own string parser off (`forbid_eval`).
 """
 
 import logging
@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import Any
 
 import sympy
+import sympy.physics.units  # simplify imports it late, and it parses strings of its own while it loads
 from latex2sympy2_extended import NormalizationConfig, normalize_latex
 from latex2sympy2_extended.latex2sympy2 import _Latex2Sympy
 from math_verify.grader import should_treat_as_complex, verify
@@ -42,8 +43,9 @@ class _Parser(_Latex2Sympy):
 
     def parse(self, latex_str: str) -> Any:
         number = _THOUSANDS.fullmatch(latex_str)
-        if number and not number[2].startswith("0"):
-            return self.parse_number(number[1] + number[2] + (number[3] or ""))
+        if number:  # 1,234 is a number and so is 0,123, with a decimal comma
+            digits = number[2].replace(",", ".", 1) if number[2].startswith("0") else number[2]
+            return self.parse_number(number[1] + digits + (number[3] or ""))
         return super().parse(latex_str)
 
     def parse_number(self, text: str) -> Any:
@@ -62,7 +64,7 @@ def parse(body: str, *, is_complex: bool, words: Collection[str] | None = None) 
     Raises:
       LatexError: if it is too long, has characters or words that are no mathematics, or does not parse.
     """
-    text = _FUNCTION.sub(r"\\\1 ", _ROOT.sub(r"\\sqrt{\1}", body.replace("**", "^")))
+    text = _FUNCTION.sub(r"\\\1 ", _ROOT.sub(r"\\sqrt{\1}", re.sub(r"\\?\$", "", body).replace("**", "^")))
     if len(text) > MAX_LENGTH or not _ALLOWED.fullmatch(text):
         raise LatexError("too long or with characters that are no mathematics")
     if _TWO_NUMBERS.search(text):

@@ -77,11 +77,11 @@ _UNITS = {
     for spelling in spellings.split()
 }
 # Words that change a number's value or join two numbers, so they are no unit even inside \text{}.
-_NOT_UNITS = frozenset(
-    "hundred thousand million billion trillion dozen half halves third thirds quarter quarters fourth fourths fifth fifths "
-    "tenth tenths hundredth hundredths thousandth thousandths percent percentage pct pi and or to mod times plus minus "
-    "over base if is not choose i e x y z".split()
-)
+_VALUE_WORDS = """
+hundred thousand million billion trillion dozen half halves third thirds quarter quarters fourth fourths fifth fifths
+tenth tenths hundredth hundredths thousandth thousandths percent percentage pct pi and or to mod times plus minus over
+base if is not choose i e x y z
+"""
 _CURRENCIES = ((r"\$", "dollar"), ("$", "dollar"), ("\u20ac", "euro"))
 
 
@@ -98,7 +98,7 @@ class Quantity(NamedTuple):
 
 
 def gold_text(gold: str) -> str:
-    r"""The answer inside a gold column: what follows the last `####`, the content of a `\boxed{}`, else the text itself."""
+    r"""The answer inside a gold column: what follows the last `####`, the content of a `\boxed{}`, else the text."""
     text = gold.rpartition("####")[2]
     box = last_box(text)
     return text.strip() if box is None else box[1]
@@ -136,7 +136,7 @@ def quantity(text: str) -> Quantity:
     words = words.removeprefix("square ").removeprefix("sq ")
     known = words in _UNITS and len(words) > 1
     # One letter after a number is a product (3m); so is an unknown word, unless it is marked as text.
-    if not known and (not match["command"] or not words or _NOT_UNITS.intersection(words.split())):
+    if not known and (not match["command"] or not words or set(words.split()) & set(_VALUE_WORDS.split())):
         return Quantity(text, "")
     return Quantity(match["body"].strip(), _UNITS.get(words, words) + (f"^{power}" if power else ""))
 

@@ -36,7 +36,7 @@ class Verdict(float):
     parsed: str | None
     message: str
 
-    def __new__(cls, value: float, reason: str, parsed: str | None = None, message: str = "") -> "Verdict":
+    def __new__(cls, value: float | int, reason: str, parsed: str | None = None, message: str = "") -> "Verdict":
         if reason not in REASONS:
             raise ValueError(f"unknown reason {reason!r}; a verdict's reason is one of {', '.join(REASONS)}")
         verdict = super().__new__(cls, value)

@@ -1,0 +1,87 @@
+"""From the names in a config to reward functions."""
+
+import difflib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from igrpo_jax.config import RewardConfig
+from igrpo_jax.rewards import builtin
+from igrpo_jax.rewards.builtin import Reward
+from igrpo_jax.rewards.pool import GraderPool
+from igrpo_jax.rewards.score import Rewards
+
+_BUILTIN = ("accuracy", "format", "gym", "ended")
+
+
+def load_rewards(config: RewardConfig) -> Rewards:
+    """Finds the functions that a config names: `accuracy`, `format`, `gym`, `ended`, or `package.module:function`.
+
+    Own functions are imported from `sys.path` and the current directory. Grader processes start at the first use.
+
+    Raises:
+      ValueError: for a name that cannot be resolved, and for weights that do not match.
+    """
+    weights = tuple(config.weights) or (1.0,) * len(config.functions)
+    if not config.functions:
+        raise ValueError(
+            f"reward.functions is empty; name at least one of {', '.join(_BUILTIN)} or package.module:function"
+        )
+    if len(weights) != len(config.functions):
+        raise ValueError(
+            f"reward.weights has {len(weights)} numbers for {len(config.functions)} functions "
+            f"({', '.join(config.functions)}); give one a function, or none for 1 each"
+        )
+    if len(set(config.functions)) != len(config.functions):
+        raise ValueError(
+            f"reward.functions names a function twice: {', '.join(config.functions)}; raise its weight instead"
+        )
+    pool = GraderPool(config.workers, config.deadline, config.memory_mb)
+    functions = [_imported(name) if ":" in name else _builtin(name, pool) for name in config.functions]
+    # Metrics read rewards/<name>/mean, so the bare name is used where it is the only one.
+    short = [name.rpartition(":")[2] for name in config.functions]
+    names = [bare if short.count(bare) == 1 else full for bare, full in zip(short, config.functions, strict=True)]
+    return Rewards(dict(zip(names, functions, strict=True)), weights=weights, pool=pool)
+
+
+def _builtin(name: str, pool: GraderPool) -> Reward:
+    if name == "accuracy":
+        return builtin.accuracy(pool)
+    if name == "gym":
+        return builtin.gym(pool)
+    if name == "format":
+        return builtin.format_reward
+    if name == "ended":
+        return builtin.ended_reward
+    close = difflib.get_close_matches(name, _BUILTIN, 1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ValueError(
+        f"unknown reward {name!r}; {hint}built in are {', '.join(_BUILTIN)}; write your own as package.module:function"
+    )
+
+
+def _imported(path: str) -> Callable[..., Any]:
+    module_name, _, name = path.partition(":")
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise ValueError(
+            f"reward {path!r}: importing {module_name!r} raised {type(error).__name__}: {error}; run from the "
+            "directory that holds it, or install it"
+        ) from error
+    function = getattr(module, name, None)
+    if function is None:
+        defined = [key for key, value in vars(module).items() if inspect.isfunction(value)]
+        raise ValueError(
+            f"reward {path!r}: {module_name} has no {name!r}; its functions are {', '.join(defined) or 'none'}"
+        )
+    if not callable(function) or inspect.iscoroutinefunction(function):
+        raise ValueError(
+            f"reward {path!r} is no function; write `def {name}(prompts, completions, **columns)` returning a list"
+        )
+    return function

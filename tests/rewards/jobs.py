@@ -1,0 +1,50 @@
+"""Functions that tests run in grader processes, and rewards that tests load by path."""
+
+import signal
+import sys
+
+NOT_A_FUNCTION = 5
+
+
+def loaded(name: str) -> bool:
+    return name in sys.modules
+
+
+def ignores_interrupts() -> bool:
+    return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def length(prompts, completions, **columns):
+    return [float(len(text)) for text in completions]
+
+
+def has_hint(completions, hint, prompts=None):
+    return [None if value is None else value in text for value, text in zip(hint, completions, strict=True)]
+
+
+def raises(prompts, completions, **columns):
+    raise KeyError("lost")
+
+
+def too_short(prompts, completions, **columns):
+    return [1.0]
+
+
+def not_a_number(prompts, completions, **columns):
+    return [1.0, float("nan")]
+
+
+def words(prompts, completions, **columns):
+    return ["good", "bad"]
+
+
+def nothing(prompts, completions, **columns):
+    return None
+
+
+def only_even(prompts, completions, **columns):
+    return [1.0 if i % 2 == 0 else None for i in range(len(completions))]
+
+
+async def later(prompts, completions, **columns):
+    return [1.0 for _ in completions]

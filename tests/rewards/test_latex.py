@@ -1,0 +1,88 @@
+"""No text that a model writes reaches Python's `eval`."""
+
+import builtins
+from pathlib import Path
+
+import pytest
+import sympy
+from sympy.parsing import sympy_parser
+
+from igrpo_jax.rewards import compare, extract_answer, latex
+from tests.rewards.test_compare import DIFFERENT, EQUAL
+
+CALL = "__import__('os').system('touch PLACE')"
+HOSTILE = [
+    CALL,
+    rf"\text{{{CALL}}}",
+    rf"\operatorname{{{CALL}}}(x)",
+    rf"x_{{{CALL}}}",
+    rf"x + \text{{{CALL}}}",
+    rf"\mathrm{{{CALL}}} = 5",
+    r"\operatorname{eval}(2)",
+    r"\operatorname{gcd}(exec(1),2)",
+    r"\overline{exec(1)}",
+    r"\variable{exec(1)}",
+    r"\begin{pmatrix} exec(1) \end{pmatrix}",
+    "().__class__.__bases__[0]",
+    "lambda: 5",
+    "f(2, 3)",
+    "1E5",
+    "0,555",
+    r"12.5\%",
+]
+
+
+@pytest.fixture
+def evaluated(monkeypatch):
+    """What `eval` is called with; what `exec` is called with as text, which sympy does with code of its own."""
+    calls = []
+
+    def watch(name):
+        real = getattr(builtins, name)
+
+        def watched(source, *rest):
+            if name == "eval" or isinstance(source, str):
+                calls.append((name, str(source)))
+            return real(source, *rest)
+
+        monkeypatch.setattr(builtins, name, watched)
+
+    watch("eval")
+    watch("exec")
+    return calls
+
+
+@pytest.mark.parametrize("gold", ["5", "x+1"])
+@pytest.mark.parametrize("text", HOSTILE)
+def test_hostile_text_is_not_evaluated(text, gold, evaluated, tmp_path):
+    text = text.replace("PLACE", str(tmp_path / "pwned"))
+    for answer in (text, extract_answer(rf"\boxed{{{text}}}"), extract_answer(f"<answer>{text}</answer>")):
+        assert compare(answer, gold) == 0.0
+        compare(gold, answer)
+    assert [call for call in evaluated if call[0] == "eval" or "__import__" in call[1] or "os" in call[1].split()] == []
+    assert not Path(tmp_path / "pwned").exists()
+
+
+def test_the_watch_sees_evaluation(evaluated):
+    assert sympy.sympify("1+1") == 2
+    assert [name for name, _ in evaluated].count("eval") == 1
+
+
+def test_ordinary_answers_do_not_need_eval(evaluated):
+    for answer, gold, _ in EQUAL + DIFFERENT:
+        compare(answer, gold)
+    assert [source for name, source in evaluated if name == "eval"] == []
+
+
+def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
+    monkeypatch.setattr(sympy_parser, "eval_expr", sympy_parser.eval_expr)  # so that it comes back
+    latex.forbid_eval()
+    with pytest.raises(RuntimeError, match="does not evaluate"):
+        sympy.sympify("1+1")
+    assert [compare(answer, gold).reason for answer, gold, _ in EQUAL] == [reason for *_, reason in EQUAL]
+
+
+def test_only_mathematics_is_read():
+    for text in ("x # y", "x @ y", '"x"', "x; import", "\u5b57", "x" * 1001):
+        with pytest.raises(latex.LatexError):
+            latex.parse(text, is_complex=False, words=())

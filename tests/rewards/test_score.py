@@ -1,0 +1,51 @@
+"""Rewards are added up, and what is no reward is an error that names the function."""
+
+import numpy as np
+import pytest
+
+from igrpo_jax.rewards import Rewards, Verdict
+from tests.rewards import jobs
+
+
+def make(pool, weights=None, **functions):
+    return Rewards(functions, weights=weights or [1.0] * len(functions), pool=pool)
+
+
+def test_weighted_sum_and_reasons(pool):
+    def judge(prompts, completions, answer, **columns):
+        return [Verdict(1.0, "exact", "a"), Verdict(0.0, "timeout"), Verdict(0.0, "memory"), None]
+
+    scores = make(pool, [2.0, 0.5], judge=judge, length=jobs.length).score(
+        ["p"] * 4, ["a", "bb", "", "dddd"], {"answer": ["a"] * 4, "other": [1] * 4}
+    )
+    np.testing.assert_array_equal(scores.total, np.float32([2.5, 1.0, 0.0, 2.0]))
+    assert scores.total.dtype == np.float32 and scores.each["length"].dtype == np.float32
+    np.testing.assert_array_equal(scores.each["judge"], [1.0, 0.0, 0.0, np.nan])
+    assert scores.parsed == ["a", None, None, None]
+    assert scores.reasons == ["exact", "timeout", "memory", ""]
+    assert (scores.timeouts, scores.errors) == (1, 1)
+
+
+def test_functions_get_the_columns_they_name(pool):
+    scores = make(pool, has_hint=jobs.has_hint, length=jobs.length)(
+        ["p"] * 3, ["say x", "say y", "z"], {"hint": ["x", "x", None], "unused": [0, 0, 0]}
+    )
+    np.testing.assert_array_equal(scores.each["has_hint"], [1.0, 0.0, np.nan])
+    assert scores.reasons == ["", "", ""] and scores.parsed == [None] * 3
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (jobs.raises, r"'f' raised KeyError: 'lost'; it must return one number"),
+        (jobs.too_short, r"'f' returned 1 values for 2 completions; it must return a list of 2"),
+        (jobs.not_a_number, r"'f' returned nan for completion 1; it must return"),
+        (jobs.words, r"'f' returned 'good' for completion 0; it must return"),
+        (jobs.nothing, r"'f' returned NoneType 'None'; it must return"),
+        (jobs.only_even, r"no reward applies to completion 1: f returned None for it; add"),
+        (jobs.has_hint, r"'f' needs the column hint, but the data has answer; choose"),
+    ],
+)
+def test_bad_rewards_are_named(pool, function, message):
+    with pytest.raises(ValueError, match=message):
+        make(pool, f=function).score(["p"] * 2, ["a", "b"], {"answer": ["a", "b"]})

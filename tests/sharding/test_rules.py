@@ -1,0 +1,104 @@
+"""The axis-rule table, and the layouts that follow from it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from models import axes, decoder
+from sharding import mesh as mesh_module
+from sharding.rules import DECODE, TRAIN, partition, shardings
+
+
+def spec(param):
+    (sharding,) = jax.tree.leaves(param)
+    return sharding.spec
+
+
+@pytest.fixture(scope="module")
+def layout(make_layout):
+    return make_layout("4x2")
+
+
+def test_tables_name_every_axis_and_only_mesh_axes():
+    for table in (TRAIN, DECODE):
+        assert tuple(table) == axes.AXES
+        used = {a for target in table.values() for a in ((target,) if isinstance(target, str) else target or ())}
+        assert used <= set(mesh_module.AXES)
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "table", "spec"),
+    [
+        (("layers", "embed", "heads", "head_dim"), (3, 8, 4, 5), TRAIN, (None, "fsdp", "tensor", None)),
+        (("layers", "embed", "heads", "head_dim"), (3, 8, 4, 5), DECODE, (None, None, "tensor", None)),
+        (("embed", "kv_heads", "head_dim"), (8, 3, 5), TRAIN, ("fsdp", None, None)),  # 3 heads on 2 places: replicated
+        (("embed", "heads", "head_dim"), (8, 9, 5), TRAIN, ("fsdp", None, None)),
+        (("vocab", "embed"), (10, 12), TRAIN, ("tensor", "fsdp")),
+        (("batch", None, None), (8, 7, 5), TRAIN, (("data", "fsdp"), None, None)),
+        ((), (), TRAIN, ()),
+    ],
+)
+def test_partition(layout, names, shape, table, spec):
+    assert partition(names, shape, layout.mesh, table) == PartitionSpec(*spec)
+
+
+@pytest.mark.parametrize(
+    ("names", "shape", "message"),
+    [
+        (("embed", "mlp"), (8, 7), r"gate: its mlp axis of 7 is not divisible by 2, the mesh's tensor; choose a mesh"),
+        (("embed",), (6,), "gate: its embed axis of 6 is not divisible by 4, the mesh's fsdp"),
+        (("batch", None), (6, 8), "gate: its batch axis of 6 is not divisible by 4, the mesh's data x fsdp"),
+    ],
+)
+def test_an_axis_that_the_mesh_does_not_divide(layout, names, shape, message):
+    with pytest.raises(ValueError, match=message):
+        partition(names, shape, layout.mesh, TRAIN, "gate")
+
+
+def test_a_weight_that_does_not_fit_is_named(make_policy, layout):
+    policy = jax.eval_shape(lambda: make_policy(mlp=47))
+    with pytest.raises(ValueError, match=r"layers.down: its mlp axis of 47 is not divisible by 2, the mesh's tensor"):
+        layout.train_shardings(policy)
+
+
+def test_the_whole_train_state_follows_the_table(policy, layout):
+    moments = jax.eval_shape(optax.scale_by_adam().init, policy)
+    placed = shardings((policy, moments), layout.mesh, TRAIN)
+    for tree in (placed[0], placed[1].mu, placed[1].nu):
+        assert spec(tree.layers.query) == PartitionSpec(None, "fsdp", "tensor", None)
+        assert spec(tree.layers.down) == PartitionSpec(None, "tensor", "fsdp")
+        assert spec(tree.embed) == PartitionSpec("tensor", "fsdp")
+        assert spec(tree.norm) == PartitionSpec("fsdp")
+    assert placed[1].count.spec == PartitionSpec()
+    assert jax.tree.structure(placed) == jax.tree.structure((policy, moments))
+
+
+def test_a_sampling_view_is_whole_on_every_fsdp_place(policy, layout):
+    view = layout.decode_shardings(jax.eval_shape(lambda p: decoder.sampling_view(p, "float32"), policy))
+    assert spec(view.layers[1].query) == PartitionSpec(None, "tensor", None)
+    assert spec(view.layers[0].out) == PartitionSpec("tensor", None, None)
+    assert spec(view.head) == PartitionSpec(None, "tensor")
+
+
+@pytest.mark.parametrize(("text", "shards"), [("1x1", 1), ("8x1", 8), ("4x2", 4), ("2x2x2", 4), ("1x8", 1)])
+def test_rows_are_split_over_data_and_fsdp(make_layout, text, shards):
+    layout = make_layout(text)
+    assert layout.num_row_shards == shards
+    placed = layout.rows({"x": np.zeros((3, 8, 2))}, axis=1)["x"]
+    assert {s.data.shape for s in placed.addressable_shards} == {(3, 8 // shards, 2)}
+    assert {s.data.shape for s in layout.everywhere(np.zeros((3, 8))).addressable_shards} == {(3, 8)}
+    assert placed.sharding == layout.row_sharding(1) == NamedSharding(layout.mesh, PartitionSpec(None, ("data", "fsdp")))
+
+
+def test_activations_are_pinned_only_while_a_layout_is_active(layout):
+    x = jnp.zeros((8, 3))
+    assert axes.constrain(x, "batch", None) is x
+    with layout.active():
+        pinned = jax.jit(lambda x: axes.constrain(x + 1, "batch", None))(x)
+        with pytest.raises(ValueError, match="activation: its batch axis of 6 is not divisible by 4"):
+            jax.jit(lambda x: axes.constrain(x, "batch", None))(x[:6])
+    assert pinned.sharding.is_equivalent_to(layout.row_sharding(), 2)
+    assert axes.constrain(x, "batch", None) is x

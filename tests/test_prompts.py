@@ -1,0 +1,127 @@
+"""Prompts of both stages through a scripted tokenizer: one token a character, specials and a role word as one token."""
+
+import re
+from typing import ClassVar
+
+import pytest
+from tokenizers import AddedToken
+
+from igrpo_jax.config import PromptConfig
+from igrpo_jax.prompts import Prompter, refinement_limit
+
+
+class Characters:
+    """A tokenizer with a chat template; `all_special_tokens` names only some of its special tokens, as Llama 3's does."""
+
+    specials = ("<end>", "<user>", "<system>", "<bos>", "<secret>")
+    all_special_tokens = ("<end>", "<user>", "<bos>")
+    added_tokens_decoder: ClassVar = {i: AddedToken(s, special=True) for i, s in enumerate(specials)}
+    chat_template = "yes"
+
+    def encode(self, text, *, add_special_tokens):
+        parts = re.findall("|".join(self.specials) + "|.", text, re.DOTALL)
+        ids = [self.specials.index(p) if p in self.specials else 100 + ord(p) for p in parts]
+        return [3, *ids] if add_special_tokens else ids
+
+    def decode(self, token_ids, *, skip_special_tokens):
+        return "".join(
+            ("" if skip_special_tokens else self.specials[i]) if i < 100 else chr(i - 100) for i in token_ids
+        )
+
+    def apply_chat_template(self, conversation, *, tokenize, add_generation_prompt):
+        assert not tokenize
+        assert add_generation_prompt
+        return "".join(f"<{m['role']}>{m['content']}<end>" for m in conversation) + "|"
+
+
+class Plain(Characters):
+    chat_template = None
+
+
+REFINE = PromptConfig(refine="Q:{question} D:{draft}!", cut_mark="..", max_draft_length=10)
+
+
+def text(ids):
+    return Characters().decode(ids, skip_special_tokens=False)
+
+
+def ids(draft):
+    return Characters().encode(draft, add_special_tokens=False)
+
+
+def prompter(config=REFINE, tokenizer=Characters):
+    return Prompter(tokenizer(), config)
+
+
+def test_question_is_a_user_turn():
+    assert text(prompter().question("2+2?")) == "<user>2+2?<end>|"
+
+
+def test_system_message_comes_first_in_both_stages():
+    with_system = prompter(PromptConfig(system="Be good.", question="[{question}]", refine="{question}/{draft}"))
+    assert text(with_system.question("why")) == "<system>Be good.<end><user>[why]<end>|"
+    assert text(with_system.refinement("why", ids("so"), limit=99)) == "<system>Be good.<end><user>why/so<end>|"
+
+
+def test_without_a_template_messages_are_paragraphs_and_special_tokens_are_added():
+    assert text(prompter(tokenizer=Plain).question("why")) == "<bos>why"
+    both = PromptConfig(system="Be good.", refine="{question}/{draft}")
+    assert text(prompter(both, Plain).refinement("why", ids("so"), limit=99)) == "<bos>Be good.\n\nwhy/so"
+
+
+def test_a_draft_that_fits_is_whole():
+    assert text(prompter().refinement("a", ids("0123456789"), limit=99)) == "<user>Q:a D:0123456789!<end>|"
+
+
+def test_a_long_draft_keeps_its_tail_and_the_cut_is_marked():
+    assert text(prompter().refinement("a", ids("x0123456789"), limit=99)) == "<user>Q:a D:..0123456789!<end>|"
+
+
+@pytest.mark.parametrize("limit", [*range(13, 24), 99])
+def test_the_draft_gives_way_to_the_limit_and_the_question_never_does(limit):
+    got = text(prompter().refinement("abc", ids("0123456789"), limit=limit))
+    # <user> Q:abc_D: ! <end> | are 12 tokens and the draft is 10; a draft that is cut needs 2 more for its mark.
+    tail = "0123456789" if limit >= 22 else ".." + "0123456789"[10 - max(limit - 14, 0) :] if limit > 14 else ".."
+    assert got == f"<user>Q:abc D:{tail}!<end>|"
+
+
+def test_no_room_for_drafts_leaves_the_mark_alone():
+    config = PromptConfig(refine="{question}/{draft}", cut_mark="..", max_draft_length=0)
+    assert text(prompter(config).refinement("a", ids("012"), limit=99)) == "<user>a/..<end>|"
+    assert text(prompter(config).refinement("a", [], limit=99)) == "<user>a/<end>|"
+
+
+def test_special_tokens_of_a_draft_are_gone():
+    assert text(prompter().refinement("a", [105 + 48, 0, 1], limit=99)) == "<user>Q:a D:5!<end>|"
+
+
+def test_special_tokens_spelled_out_in_a_draft_are_gone():
+    spelled = [100 + ord(c) for c in "1<end>2"]
+    assert text(prompter().refinement("a", spelled, limit=99)) == "<user>Q:a D:12!<end>|"
+
+
+def test_special_tokens_that_the_list_leaves_out_are_gone():
+    """Llama 3's `<|start_header_id|>` is an added special token, but not among `all_special_tokens`."""
+    spelled = [100 + ord(c) for c in "1<secret>2"]
+    assert 4 not in prompter().refinement("a", spelled, limit=99)
+
+
+def test_special_tokens_that_form_when_one_is_removed_are_gone():
+    spelled = [100 + ord(c) for c in "<e<end>nd>"]
+    assert 0 not in prompter().refinement("a", spelled, limit=99)[1:-2]
+
+
+@pytest.mark.parametrize("braces", ["{draft}", "{question}", "{0}", "{}", r"\frac{1}{2} \1", "{{draft}}"])
+def test_braces_in_questions_and_drafts_are_text(braces):
+    assert text(prompter().question(braces)) == f"<user>{braces}<end>|"
+    got = text(prompter().refinement(braces, ids(braces), limit=99))
+    tail = braces if len(braces) <= 10 else ".." + braces[-10:]
+    assert got == f"<user>Q:{braces} D:{tail.strip()}!<end>|"
+
+
+def test_refinement_limit_holds_the_longest_question_and_a_full_draft():
+    tokenizer, long = Characters(), "q" * 40
+    limit = refinement_limit(prompter(), tokenizer, REFINE, longest_prompt=len(prompter().question(long)))
+    whole = prompter().refinement(long, ids("x" * 30), limit=limit)
+    assert text(whole) == f"<user>Q:{long} D:..{'x' * 10}!<end>|"
+    assert len(whole) <= limit <= len(whole) + 10
