@@ -7,6 +7,7 @@ The only file that knows all the parts. `--help` explains every field; any field
 import dataclasses
 import difflib
 import importlib.util
+import itertools
 import json
 import os
 import sys
@@ -26,7 +27,7 @@ class Launch:
     config: str
     """Config file with `get_config()`; a bare name is sought in configs/."""
     mesh: str = ""
-    """Device mesh fsdp x tensor, like 8x1, or data x fsdp x tensor, or fsdp=8,tensor=1; default: all devices on fsdp."""
+    """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
     """Directory of the run; a run found there is resumed. Default: runs/<config>."""
     job: Literal["train", "evaluate", "export", "report"] = "train"
@@ -56,7 +57,7 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
     """The launch arguments and the config file's values with overrides applied."""
     import tyro
 
-    name = next((b for a, b in zip(argv, argv[1:], strict=False) if a == "--config"), None)
+    name = next((b for a, b in itertools.pairwise(argv) if a == "--config"), None)
     name = name or next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
     config = load_config(name) if name else Config()
 
@@ -85,8 +86,8 @@ def load_config(name: str) -> Config:
             f"config {name!r} does not exist; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"
         )
     spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
+    spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess]
     if not hasattr(module, "get_config"):
         raise ValueError(f"{path} has no get_config(); define `def get_config() -> Config`")
     return module.get_config()

@@ -30,7 +30,9 @@ def get_config() -> Config:
     return Config(
         model=ModelConfig(source="hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"),
         data=DataConfig(
-            train=("hf:DigitalLearningGmbH/MATH-lighteval?split=train&question=problem&answer=solution&answer_boxed=1",),
+            train=(
+                "hf:DigitalLearningGmbH/MATH-lighteval?split=train&question=problem&answer=solution&answer_boxed=1",
+            ),
             eval=("hf:HuggingFaceH4/MATH-500?split=test&question=problem",),
         ),
         prompt=PromptConfig(system=REASONING_SYSTEM, max_prompt_length=1024, max_draft_length=4096),

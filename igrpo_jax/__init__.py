@@ -20,7 +20,23 @@ _HOME = {
     "train": "train",
 }
 
-__all__ = sorted(_HOME)
+__all__ = [
+    "AlgorithmConfig",
+    "Batch",
+    "Config",
+    "Learner",
+    "Model",
+    "Problem",
+    "Sampler",
+    "Samples",
+    "completion_logprobs",
+    "group_advantages",
+    "igrpo_loss",
+    "rollout",
+    "select_draft",
+    "token_weights",
+    "train",
+]
 
 
 def __getattr__(name: str):

@@ -1,13 +1,17 @@
 """Which draft is kept, and how much better than its group each completion is."""
 
+from typing import Any
+
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+from igrpo_jax.types import AnyArray
 
 DELTA = 1e-6
 """Added to the standard deviation, as TRL and verl do (they use 1e-4 and 1e-6)."""
 
 
-def group_advantages(rewards: Float[Array | np.ndarray, "P G"], *, scale: bool) -> Float[Array | np.ndarray, "P G"]:
+def group_advantages(rewards: Float[AnyArray, "P G"], *, scale: bool) -> Float[AnyArray, "P G"]:
     """Rewards relative to their group: `A_j = (R_j - mean R) / (std R + δ)`, iGRPO's Eq. 4.
 
     A group whose rewards are all *exactly* equal gets zeros: with rounding its standard deviation might be 1e-8, and
@@ -24,7 +28,7 @@ def group_advantages(rewards: Float[Array | np.ndarray, "P G"], *, scale: bool) 
     array([[ 1., -1., -1.,  1.],
            [ 0.,  0.,  0.,  0.]])
     """
-    xp = rewards.__array_namespace__()
+    xp: Any = rewards.__array_namespace__()
     equal = xp.all(rewards == rewards[:, :1], axis=1, keepdims=True)
     centered = rewards - xp.mean(rewards, axis=1, keepdims=True)
     if scale:

@@ -12,7 +12,7 @@ class CompileCount:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self, event: str, duration: float, **_) -> None:
+    def __call__(self, event: str, duration_secs: float, **_: str | int) -> None:
         """Listens to jax's monitoring events."""
         self.count += event == "/jax/core/compile/backend_compile_duration"
 

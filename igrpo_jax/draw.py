@@ -4,9 +4,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from igrpo_jax.types import KeyArray
+from igrpo_jax.types import AnyArray, KeyArray
 
 BLOCK = 256
 """Tokens a block of the two-level inverse CDF."""
@@ -22,10 +23,10 @@ class Truncation(NamedTuple):
       min_p: 0 keeps all.
     """
 
-    temperature: Float[Array, ""]
-    top_k: Int[Array, ""]
-    top_p: Float[Array, ""]
-    min_p: Float[Array, ""]
+    temperature: Float[AnyArray | np.number, ""]
+    top_k: Int[AnyArray | np.number, ""]
+    top_p: Float[AnyArray | np.number, ""]
+    min_p: Float[AnyArray | np.number, ""]
 
 
 def row_keys(
@@ -124,7 +125,9 @@ def _truncate(weights: Float[Array, "*rows V"], truncation: Truncation) -> Float
     return jnp.where(kept >= floor, kept, 0.0)
 
 
-def _threshold(weights: Float[Array, "*rows V"], mass: Float[Array, "*rows V"], wanted: Array) -> Float[Array, "*rows 1"]:
+def _threshold(
+    weights: Float[Array, "*rows V"], mass: Float[Array, "*rows V"], wanted: Array
+) -> Float[Array, "*rows 1"]:
     """The largest τ for which the mass of all weights ≥ τ is at least `wanted`: exact, by bisecting float32 bits.
 
     Positive floats order like their bit patterns, so 31 halvings of [0, 1] end at one value.

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from igrpo_jax.config import Config, OptimConfig
 from igrpo_jax.logprobs import completion_logprobs
 from igrpo_jax.losses import igrpo_loss, token_mask, token_weights
-from igrpo_jax.types import Batch, Layout, Model, PyTree
+from igrpo_jax.types import AnyArray, Batch, Layout, Model, PyTree
 
 
 class TrainState(NamedTuple):
@@ -38,11 +38,11 @@ class Completions(NamedTuple):
       sampled_logprobs: float32[..., P, G, T], the sampler's own, to report how far the trainer's are from them.
     """
 
-    prompts: Int[Array, "*micro P L"]
-    prompt_lengths: Int[Array, "*micro P"]
-    tokens: Int[Array, "*micro P G T"]
+    prompts: Int[AnyArray, "*micro P L"]
+    prompt_lengths: Int[AnyArray, "*micro P"]
+    tokens: Int[AnyArray, "*micro P G T"]
     batch: Batch
-    sampled_logprobs: Float[Array, "*micro P G T"] | None = None
+    sampled_logprobs: Float[AnyArray, "*micro P G T"] | None = None
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -79,8 +79,8 @@ def micro_batches(whole: Completions, *, rows: int, shards: int) -> Completions:
     per_micro = shards * (rows // part)
     fill = -(p * copies) % per_micro
 
-    def cut(x: np.ndarray, per_sample: bool) -> np.ndarray:
-        x = x.reshape(p * copies, part, *x.shape[2:]) if per_sample else np.repeat(x, copies, axis=0)
+    def cut(x: AnyArray, per_sample: bool) -> np.ndarray:
+        x = np.reshape(x, (p * copies, part, *x.shape[2:])) if per_sample else np.repeat(x, copies, axis=0)
         x = np.concatenate([x, np.zeros((fill, *x.shape[1:]), x.dtype)])
         return x.reshape(-1, per_micro, *x.shape[1:])
 
@@ -127,7 +127,13 @@ class Learner:
         return TrainState(params, self._init(params))
 
     def update(
-        self, state: TrainState, terms: tuple[Completions, ...], *, weights: tuple[float, ...], lr: float, temperature: float
+        self,
+        state: TrainState,
+        terms: tuple[Completions, ...],
+        *,
+        weights: tuple[float, ...],
+        lr: float,
+        temperature: float,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One optimizer step on micro-batched completions; the old state is consumed.
 
@@ -165,7 +171,7 @@ def _cast(params: PyTree, dtype: Any) -> PyTree:
 
 
 def _loss(params, part: Completions, temperature, *, config: Config, model: Model, dtype: Any, chunk: int):
-    """Loss and metrics of one micro-batch under float32 master weights, computed in `dtype`; metrics are sums, but for maxima."""
+    """Loss of one micro-batch under float32 master weights, computed in `dtype`, and metrics: sums, but for maxima."""
     scored = completion_logprobs(
         model, _cast(params, dtype), part.prompts, part.prompt_lengths, part.tokens,
         temperature=temperature, chunk=chunk,

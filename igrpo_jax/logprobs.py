@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from igrpo_jax.types import Model, PyTree
+from igrpo_jax.types import AnyArray, Model, PyTree
 
 
 class Scored(NamedTuple):
@@ -22,9 +22,9 @@ class Scored(NamedTuple):
 def completion_logprobs(
     model: Model,
     policy: PyTree,
-    prompts: Int[Array, "P L"],
-    prompt_lengths: Int[Array, " P"],
-    completions: Int[Array, "P G T"],
+    prompts: Int[AnyArray, "P L"],
+    prompt_lengths: Int[AnyArray, " P"],
+    completions: Int[AnyArray, "P G T"],
     *,
     temperature: Float[Array, ""],
     chunk: int,
@@ -57,7 +57,7 @@ def chunked_logprobs(
     model: Model,
     policy: PyTree,
     hidden: Float[Array, "P G T D"],
-    tokens: Int[Array, "P G T"],
+    tokens: Int[AnyArray, "P G T"],
     *,
     temperature: Float[Array, ""],
     chunk: int,

@@ -5,15 +5,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from igrpo_jax.config import AlgorithmConfig
-from igrpo_jax.types import Batch
+from igrpo_jax.types import AnyArray, Batch
 
 
-def token_mask(lengths: Int[Array, "*rows"], size: int) -> Bool[Array, "*rows T"]:
+def token_mask(lengths: Int[AnyArray, "*rows"], size: int) -> Bool[Array, "*rows T"]:
     """True at the tokens of each completion, its end token included; made from lengths, never from token values."""
     return jnp.expand_dims(jnp.arange(size), tuple(range(lengths.ndim))) < lengths[..., None]
 
 
-def token_weights(lengths: Int[Array, "*rows"], *, size: int, loss_type: str) -> Float[Array, "*rows T"]:
+def token_weights(lengths: Int[AnyArray, "*rows"], *, size: int, loss_type: str) -> Float[Array, "*rows T"]:
     """Each token's share of the loss of a whole batch, so that any split of the batch adds up to the same loss.
 
     - grpo, gspo: `1 / (rows · |o_j|)`: token mean inside a completion, then mean over completions (Eq. 5).
@@ -104,7 +104,7 @@ def igrpo_loss(
     is_high = (ratio > 1 + high) & (advantages > 0)
 
     kl = jnp.zeros_like(gain)
-    if config.beta > 0:
+    if config.beta > 0 and batch.ref_logprobs is not None:
         log_rho = jnp.where(mask, batch.ref_logprobs, 0.0) - logprobs
         kl = jnp.expm1(log_rho) - log_rho
         gain = gain - config.beta * kl

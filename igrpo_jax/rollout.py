@@ -1,4 +1,4 @@
-"""The two stages: draft, keep the best draft, refine it. Sampling and rewards are arguments, so no model is needed here."""
+"""The two stages: draft, keep the best draft, refine it. Sampling and rewards are arguments; no model is needed."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -133,4 +133,5 @@ def score(
     columns["ended"] = samples.ended.reshape(-1).tolist()
     scores = reward([p.question for p in repeated], [text for row in texts for text in row], columns)
     rewards = np.asarray(scores.total, np.float32).reshape(count, group)
-    return Stage(stage, prompts, samples, texts, rewards, scores, group_advantages(rewards, scale=scale))
+    advantages = np.asarray(group_advantages(rewards, scale=scale))
+    return Stage(stage, prompts, samples, texts, rewards, scores, advantages)

@@ -8,7 +8,7 @@ compiled later.
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -165,7 +165,7 @@ class Sampler:
     def _finish(self, state: Decoding, count: int, strings: tuple[str, ...]) -> Samples:
         """Fetches the completions and cuts each behind its first stop string."""
         fetched = jax.device_get((state.tokens, state.lengths, state.logprobs))
-        tokens, lengths, logprobs = (None if x is None else np.array(x[:count]) for x in fetched)
+        tokens, lengths, logprobs = jax.tree.map(lambda x: np.array(x[:count]), fetched)
         ended = np.isin(np.take_along_axis(tokens, lengths[..., None] - 1, axis=2)[..., 0], self._stops)
         if strings:
             for row in np.ndindex(lengths.shape):
@@ -203,7 +203,7 @@ def stop_string_length(tokens: list[int], strings: tuple[str, ...], decode: Call
 
     Found by bisection: once a prefix of the completion holds the string, every longer prefix does.
     """
-    found = lambda n: any(s in decode(tokens[:n]) for s in strings)  # noqa: E731
+    found = lambda n: any(s in decode(tokens[:n]) for s in strings)
     if not found(len(tokens)):
         return None
     low, high = 1, len(tokens)
@@ -215,7 +215,10 @@ def stop_string_length(tokens: list[int], strings: tuple[str, ...], decode: Call
 
 def _truncation(settings: SamplingConfig) -> Truncation:
     return Truncation(
-        np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p), np.float32(settings.min_p)
+        np.float32(settings.temperature),
+        np.int32(settings.top_k),
+        np.float32(settings.top_p),
+        np.float32(settings.min_p),
     )
 
 
@@ -266,6 +269,7 @@ def _decode(
     capacity: int,
 ) -> Decoding:
     """Draws tokens until the cache of `capacity` own tokens is full or every row is done."""
+
     def unfinished(state: Decoding):
         return (state.position <= capacity) & jnp.any(jnp.logical_not(state.done))
 

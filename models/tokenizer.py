@@ -96,7 +96,7 @@ def byte_tokenizer() -> Any:
     others = iter(letter for letter in letters if ord(letter) >= 256)
     vocabulary = {own.get(byte) or next(others): byte for byte in range(256)}
     tokenizer = Tokenizer(BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(t, normalized=False) for t in ("<bos>", "<eos>", "<pad>")])
     return PreTrainedTokenizerFast(

@@ -208,18 +208,23 @@ def export(
         for name in shapes:
             read(name)
         return
-    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
-    generation = dict(ids)
-    if source is not None:
-        known = read_json(source / "config.json")
-        ids = {name: known[name] for name in ids if name in known}
-        if (source / "generation_config.json").exists():
-            generation = read_json(source / "generation_config.json")
+    ids, generation = _settings(tokenizer, source)
     with whole_directory(directory, replace=True) as partial:
         write_tensors(partial, shapes, read, dtype=dtype, file_bytes=file_bytes)
         write_json(partial / "config.json", to_hf(policy.config, dtype=dtype, token_ids=ids))
         write_json(partial / "generation_config.json", generation)
         save_tokenizer(tokenizer, partial)
+
+
+def _settings(tokenizer: Any, source: Path | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Special token ids for config.json, and generation_config.json."""
+    ids = {f"{kind}_token_id": getattr(tokenizer, f"{kind}_token_id") for kind in ("bos", "eos", "pad")}
+    if source is None:
+        return ids, ids
+    known = read_json(source / "config.json")
+    generation = source / "generation_config.json"
+    carried = {name: known[name] for name in ids if name in known}
+    return carried, read_json(generation) if generation.exists() else ids
 
 
 @jax.jit

@@ -20,20 +20,11 @@ class Layout:
 
     def rows(self, tree: Any, axis: int = 0) -> Any:
         """Puts host arrays on the devices with `axis` split over the row shards."""
-        sharding = NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, TRAIN["batch"]))
-        return jax.device_put(tree, jax.tree.map(lambda _: sharding, tree))
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, TRAIN["batch"])))
 
     def everywhere(self, tree: Any) -> Any:
         """Puts host values on the devices, a copy on each."""
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
-
-    def row_sharding(self, axis: int = 0) -> NamedSharding:
-        """The sharding of an array whose `axis` runs over rows."""
-        return NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, TRAIN["batch"]))
-
-    def replicated(self) -> NamedSharding:
-        """The sharding of an array that every device holds."""
-        return NamedSharding(self.mesh, PartitionSpec())
 
     def train_shardings(self, tree: Any) -> Any:
         """Shardings of policy-shaped trees (parameters, gradients, moments) for updating."""
@@ -45,11 +36,14 @@ class Layout:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Makes this layout's mesh and activation constraints hold for whatever is traced inside."""
+        """Makes this layout's activation constraints hold for whatever is traced inside.
+
+        The mesh itself is not set (`jax.set_mesh`): every sharding here names it, and orbax fails to save under one.
+        """
 
         def pin(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
             spec = partition(axes, x.shape, self.mesh, TRAIN, "activation")
             return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
-        with jax.set_mesh(self.mesh), constraining(pin):
+        with constraining(pin):
             yield

@@ -15,7 +15,7 @@ def parse_mesh(text: str) -> dict[str, int]:
     Raises:
       ValueError: anything else.
     """
-    sizes = dict.fromkeys(AXES, 1)
+    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
     if re.fullmatch(r"\d+(x\d+){1,2}", text):
         numbers = [int(n) for n in text.split("x")]
         sizes |= dict(zip(AXES[-len(numbers) :], numbers, strict=True))

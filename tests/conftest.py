@@ -12,42 +12,17 @@ import jaxtyping
 
 jaxtyping.install_import_hook(["igrpo_jax", "models"], "beartype.beartype")
 
-import typing
-
-import igrpo_jax.types
-
-for protocol in ("Model", "Layout", "Sample", "Tokenizer"):  # beartype asks isinstance of them
-    typing.runtime_checkable(getattr(igrpo_jax.types, protocol))
-
 import jax
 
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh
-
-_compiled: list[float] = []
-jax.monitoring.register_event_duration_secs_listener(
-    lambda event, seconds, **_: _compiled.append(seconds) if event.endswith("backend_compile_duration") else None
-)
-
-
-@pytest.fixture(scope="session")
-def compiles():
-    """`with compiles() as count: ...; count()` is the number of programs that were compiled inside."""
-
-    @contextmanager
-    def counting():
-        before = len(_compiled)
-        yield lambda: len(_compiled) - before
-
-    return counting
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +84,7 @@ def policy(make_policy):
 
 @pytest.fixture(scope="session")
 def reference():
-    """`reference(policy, tokens[S]) -> float64[S, V]` logits: one row, no cache, no prefix, numpy, written for reading."""
+    """`reference(policy, tokens[S]) -> float64[S, V]` logits of one row: numpy, without cache or prefix."""
     return _reference
 
 

@@ -80,9 +80,7 @@ NOISE = np.array([[0.99, 0.2, 0.1, 0.5], [0.1, 0.3, 0.2, 0.4], [0.9, 0.1, 0.2, 0
     ],
 )
 def test_select_draft(select, tie_break, expected):
-    np.testing.assert_array_equal(
-        select_draft(REWARDS, LENGTHS, NOISE, select=select, tie_break=tie_break), expected
-    )
+    np.testing.assert_array_equal(select_draft(REWARDS, LENGTHS, NOISE, select=select, tie_break=tie_break), expected)
 
 
 @pytest.mark.parametrize(("select", "tied"), [("best", [1, 2, 4]), ("worst", [0, 3]), ("random", [0, 1, 2, 3, 4])])
@@ -98,5 +96,7 @@ def test_ties_are_broken_uniformly(select, tied):
 
 def test_infinite_rewards_are_selected_like_any_other():
     rewards = np.array([[-np.inf, 0.0], [-np.inf, -np.inf]])
-    got = select_draft(rewards, np.ones((2, 2), int), np.array([[0.9, 0.1], [0.1, 0.9]]), select="best", tie_break="random")
+    got = select_draft(
+        rewards, np.ones((2, 2), int), np.array([[0.9, 0.1], [0.1, 0.9]]), select="best", tie_break="random"
+    )
     np.testing.assert_array_equal(got, [1, 1])

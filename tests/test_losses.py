@@ -1,4 +1,4 @@
-"""The loss against literals, closed forms, finite differences, and TRL's published formulas written again in float64."""
+"""The loss against literals, closed forms, finite differences, and TRL's formulas written again in float64."""
 
 from dataclasses import replace
 from functools import partial
@@ -116,7 +116,9 @@ def test_mask_holds_the_end_token():
     )
 
 
-@pytest.mark.parametrize(("p", "ref", "value"), [(0.2, 0.4, 2 - np.log(2) - 1), (0.5, 0.25, 0.5 + np.log(2) - 1), (0.3, 0.3, 0)])
+@pytest.mark.parametrize(
+    ("p", "ref", "value"), [(0.2, 0.4, 2 - np.log(2) - 1), (0.5, 0.25, 0.5 + np.log(2) - 1), (0.3, 0.3, 0)]
+)
 def test_k3_value_and_gradient(p, ref, value):
     config = replace(GRPO, beta=0.5)
     batch = Batch([1], [0.0], None, np.log([[ref]]))
@@ -132,7 +134,9 @@ def test_k3_never_falls_below_zero():
     for i in (0, 100, 200, 300, 400, 401, 402, 403, 404):
         weights = np.zeros((len(apart), 1))
         weights[i] = 1
-        _, metrics, _ = evaluate(np.full((len(apart), 1), -9.0), batch._replace(weights=weights), replace(GRPO, beta=1.0))
+        _, metrics, _ = evaluate(
+            np.full((len(apart), 1), -9.0), batch._replace(weights=weights), replace(GRPO, beta=1.0)
+        )
         exact = np.expm1(np.float32(-9 + apart[i]) + 9.0) - (np.float32(-9 + apart[i]) + 9.0)
         assert metrics["kl"] >= 0
         assert metrics["kl"] == pytest.approx(exact, rel=1e-3, abs=2e-8)
@@ -214,9 +218,7 @@ def test_micro_batches_add_up(loss_type):
     lengths = fill(batch.lengths, 0)
     weights = token_weights(jnp.array(lengths), size=7, loss_type=loss_type)
     batch = Batch(lengths, *(fill(x, np.nan if x.ndim == 2 else 4) for x in batch[1:4]), np.asarray(weights))
-    parts = [
-        evaluate(fill(logprobs, -2)[i : i + 2], Batch(*(x[i : i + 2] for x in batch)), config) for i in (0, 2, 4)
-    ]
+    parts = [evaluate(fill(logprobs, -2)[i : i + 2], Batch(*(x[i : i + 2] for x in batch)), config) for i in (0, 2, 4)]
     assert sum(p[0] for p in parts) == pytest.approx(loss, abs=1e-6)
     np.testing.assert_allclose(np.concatenate([p[2] for p in parts])[:5], grad, atol=1e-7)
     for name in metrics:

@@ -54,7 +54,7 @@ def _questions(sign: str, low: int, high: int, split: str) -> list[dict[str, str
 def _pairs(low: int, high: int, split: str) -> Iterator[tuple[int, int]]:
     for a in range(low, high + 1):
         for b in range(low, high + 1):
-            is_test = _digest(f"{min(a, b)} {max(a, b)}") % 4 == 0
+            is_test = _digest(f"{min(a, b)}x{max(a, b)}") % 4 == 0
             if split == "all" or is_test == (split == "test"):
                 yield a, b
 

@@ -155,7 +155,7 @@ def _make_judge(
             None if reason or "gym_entry" in problem.columns else problem.columns["answer"]
             for problem, reason in zip(problems, reasons, strict=True)
         ]
-        new = [gold for gold in dict.fromkeys(golds) if gold not in parsable]
+        new = [gold for gold in dict.fromkeys(golds) if gold is not None and gold not in parsable]
         parsable.update(zip(new, map_golds(gold_is_parsable, new), strict=True))
         reasons = [
             reason if parsable[gold] else "unparsable answer" for reason, gold in zip(reasons, golds, strict=True)

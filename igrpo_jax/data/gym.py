@@ -20,9 +20,16 @@ _SMALL = {"acre": 10_000, "word_ladder": 20_000}
 
 _SEEDS, _SEED_STRIDE = 64, 2**26
 
-# They iterate over sets of strings (reasoning-gym 0.1.25).
+# They iterate over sets of strings, or answer in sympy's order of terms (reasoning-gym 0.1.25).
 _HASH_SEEDED = frozenset(
-    {"isomorphic_strings", "knight_swap", "list_functions", "polynomial_multiplication", "ransom_note", "word_ladder"}
+    {
+        "intermediate_integration",
+        "isomorphic_strings",
+        "knight_swap",
+        "polynomial_multiplication",
+        "ransom_note",
+        "word_ladder",
+    }
 )
 
 
@@ -30,13 +37,16 @@ def gym_options(task: str) -> dict[str, Any]:
     """The parameters of a task with their types.
 
     Raises:
-      ValueError: for an unknown task.
+      ValueError: for an unknown task, or one whose scorer would evaluate the model's text.
     """
     from reasoning_gym.factory import DATASETS
+
+    from igrpo_jax.rewards.gym import check_task
 
     known = set(DATASETS) - {"composite"}
     if task not in known:
         raise ValueError(f"unknown reasoning-gym task {task!r}; {nearest(task, known)}")
+    check_task(task)
     config = DATASETS[task][1]
     hints = typing.get_type_hints(config)
     return {field.name: hints[field.name] for field in dataclasses.fields(config)} | {"seed": int, "size": int}
@@ -72,7 +82,8 @@ def read_gym(task: str, /, *, seed: int = 0, size: int | None = None, **params: 
         with _global_seed(start):
             dataset = make(config=config(**params, seed=start, size=size))
     except (AssertionError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{task} refuses these parameters ({error or 'no reason given'}); change them") from error
+        reason = " ".join(str(error).split()) or "no reason given"
+        raise ValueError(f"{task} refuses these parameters ({reason}); change them") from error
 
     def read(index: int) -> dict[str, Any]:
         with _global_seed(start + index):
@@ -87,14 +98,14 @@ def read_gym(task: str, /, *, seed: int = 0, size: int | None = None, **params: 
 @contextlib.contextmanager
 def _global_seed(seed: int) -> Iterator[None]:
     """Seeds the global generators, which a few tasks use besides their own, and puts them back afterwards."""
-    states = random.getstate(), np.random.get_state()
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:
         random.setstate(states[0])
-        np.random.set_state(states[1])
+        np.random.set_state(states[1])  # noqa: NPY002
 
 
 def _jsonable(value: Any) -> Any:

@@ -49,7 +49,7 @@ def _from_disk(path: Path, name: str | None, split: str | None) -> Any:
         raise ValueError(f"{path} cannot be read ({_first_line(error)}); save the dataset again") from error
     if isinstance(table, datasets.DatasetDict):
         if (split or "train") not in table:
-            raise ValueError(f"no split {split or 'train'!r}; set split= to one of {', '.join(table)}")
+            raise ValueError(f"no split {split or 'train'!r}; set split= to one of {', '.join(map(str, table))}")
         return table[split or "train"]
     if split not in (None, str(table.split)):
         raise ValueError(f"it was saved as one table without the split {split!r}; leave split= out")
@@ -58,12 +58,13 @@ def _from_disk(path: Path, name: str | None, split: str | None) -> Any:
 
 def _load(dataset: str, name: str | None, split: str | None, revision: str | None) -> Any:
     import datasets
+    from datasets.exceptions import DatasetNotFoundError
 
     try:
         return datasets.load_dataset(dataset, name, split=split or "train", revision=revision)
     except ConnectionError as error:
         raise ValueError(f"no connection to the Hugging Face hub ({_first_line(error)}); {_ELSEWHERE}") from error
-    except datasets.exceptions.DatasetNotFoundError as error:
+    except DatasetNotFoundError as error:
         raise ValueError(f"{_first_line(error)}; check the id, log in if it is gated, or {_ELSEWHERE}") from error
     except Exception as error:  # Configurations, splits, revisions, damaged files: the library says which.
         raise ValueError(

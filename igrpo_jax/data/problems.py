@@ -1,13 +1,17 @@
 """From the config's source specs to what a run reads: batches by step, evaluation sets, the longest prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import NamedTuple
 
-from igrpo_jax.config import Config
+from igrpo_jax.config import Config, RewardConfig
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import usable
-from igrpo_jax.data.source import load_source
+from igrpo_jax.data.source import Source, load_source
 from igrpo_jax.types import Problem
+
+SERIAL_GOLDS = 1000
+"""Sets with fewer gold answers are checked without grader processes."""
 
 
 class Data(NamedTuple):
@@ -30,31 +34,45 @@ def load_problems(config: Config, *, count_tokens: Callable[[Sequence[str]], lis
     """
     from igrpo_jax.rewards.compare import gold_is_parsable
 
-    longest = 1
-
-    def load(spec: str):
-        nonlocal longest
+    def load(spec: str) -> tuple[Source, int]:
         source = load_source(spec, question_column=config.data.question_column, answer_column=config.data.answer_column)
         kept, report = usable(
             source,
             count_tokens=count_tokens,
             max_prompt_length=config.prompt.max_prompt_length,
             gold_is_parsable=gold_is_parsable,
+            map_golds=partial(_map_golds, config.reward),
         )
         print(report)
-        longest = max(longest, report.longest_prompt)
-        return kept
+        return kept, report.longest_prompt
 
     train = [load(spec) for spec in config.data.train]
-    evals = {}
+    evals: dict[str, list[Problem]] = {}
+    longest = [length for _, length in train]
     for spec in config.data.eval:
-        source = load(spec)
+        source, length = load(spec)
+        if source.name in evals:
+            raise ValueError(f"two evaluation sets are called {source.name}; give one of them a name with label=...")
+        if getattr(source, "endless", False) and not config.eval.problems:
+            raise ValueError(f"{spec} is endless; say how many of its problems to evaluate with --eval.problems")
         count = min(config.eval.problems or len(source), len(source))
         evals[source.name] = [source[i] for i in range(count)]
+        longest.append(length)
     batches = make_batches(
-        train,
+        [source for source, _ in train],
         mixture=config.data.mixture,
         problems_per_step=config.train.problems_per_step,
         seed=config.seed,
     )
-    return Data(batches, evals, longest)
+    return Data(batches, evals, max(longest))
+
+
+def _map_golds(config: RewardConfig, check: Callable[[str], bool], golds: Iterable[str]) -> list[bool]:
+    """Checks many gold answers at once: LaTeX takes some ten milliseconds each, so large sets go to the graders."""
+    golds = list(golds)
+    if len(golds) < SERIAL_GOLDS:
+        return [check(gold) for gold in golds]
+    from igrpo_jax.rewards.pool import GraderPool
+
+    with GraderPool(config.workers, config.deadline, config.memory_mb) as pool:
+        return [bool(verdict) for verdict in pool.map(check, [(gold,) for gold in golds])]

@@ -45,7 +45,7 @@ class Mapped(NamedTuple):
     answer_boxed: bool
 
 
-def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped) -> Problem:
+def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str) -> Problem:
     """Makes a problem of a row; its columns are the row's others and `answer`, the gold answer as text or None.
 
     A column whose name rewards need for themselves (prompts, completions, ended) gets an underscore behind it.
@@ -53,8 +53,8 @@ def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped) -> Problem:
     Raises:
       ValueError: if question or answer is neither text nor a number.
     """
-    question = _text(_lookup(row, mapped.question), mapped.question, "question", index)
-    gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", index)
+    question = _text(_lookup(row, mapped.question), mapped.question, "question", where)
+    gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", where)
     columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items() if k != mapped.question}
     return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)})
 
@@ -97,13 +97,13 @@ def _walk(row: Any, path: str) -> tuple[bool, Any]:
     return False, list(range(len(row))) if isinstance(row, Sequence) and not isinstance(row, str | bytes) else []
 
 
-def _text(value: Any, path: str, role: str, index: int) -> str | None:
+def _text(value: Any, path: str, role: str, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value.strip() if value else None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return None if value != value else str(value)
     raise ValueError(
-        f"row {index}: column {path!r} holds a {type(value).__name__}, not the text of a {role}; "
+        f"{where}: column {path!r} holds a {type(value).__name__}, not the text of a {role}; "
         f"set {role}= to a column that does, with dots into nested ones ({path}.0 or {path}.content)"
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -38,7 +38,8 @@ class Source(Protocol):
     through may have an attribute `endless`, True.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -50,6 +51,7 @@ class Problems:
     """Rows seen as problems, in some order; a problem's id is its row's index."""
 
     name: str
+    spec: str
     rows: Rows
     mapped: Mapped
     order: Sequence[int] | np.ndarray
@@ -66,7 +68,7 @@ class Problems:
         if not 0 <= index < len(self.order):
             raise IndexError(f"{self.name} has {len(self.order)} problems, none at {index}")
         row = int(self.order[index])
-        return to_problem(self.rows.read(row), row, self.mapped)
+        return to_problem(self.rows.read(row), row, self.mapped, where=f"{self.spec}, row {row}")
 
 
 def load_source(spec: str, *, question_column: str, answer_column: str) -> Source:
@@ -109,9 +111,8 @@ def load_source(spec: str, *, question_column: str, answer_column: str) -> Sourc
         rows = read(name, **{key: value for key, value in values.items() if key not in common})
     except ValueError as error:
         raise ValueError(f"{spec}: {error}") from error
-    settings = {key: value for key, value in values.items() if key in common}
-    if not rows.generated:
-        settings = {"question": question_column, "answer": answer_column} | settings
+    settings: dict[str, Any] = {} if rows.generated else {"question": question_column, "answer": answer_column}
+    settings |= {key: value for key, value in values.items() if key in common}
     return _view(rows, spec, **settings)
 
 
@@ -142,4 +143,6 @@ def _view(
     if shuffle_seed is not None:
         order = np.random.default_rng(shuffle_seed).permutation(rows.size)
     order = order[offset:] if limit is None else order[offset : offset + limit]
-    return Problems(name=label or rows.name, rows=rows, mapped=mapped, order=order)
+    source = Problems(name=label or rows.name, spec=spec, rows=rows, mapped=mapped, order=order)
+    source[0]  # A column of the wrong type shows here.
+    return source

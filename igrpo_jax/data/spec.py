@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+_LISTED = 24
+_LISTS = (list, tuple, collections.abc.Sequence)
+_UNWRITABLE = "values of this option cannot be written in a source; leave it at its default"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")
 
 
@@ -38,8 +41,10 @@ def parse_spec(spec: str) -> tuple[str, str, dict[str, str]]:
 def nearest(word: str, known: Iterable[str]) -> str:
     """The known word that was probably meant, else all of them, as the end of an error message."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"known: {', '.join(known[:_LISTED])}{', ...' if len(known) > _LISTED else ''}"
 
 
 def option_types(function: Callable[..., Any]) -> dict[str, Any]:
@@ -80,8 +85,11 @@ def convert(text: str, annotation: Any) -> Any:
         if text not in args:
             raise ValueError(f"it must be one of {', '.join(map(str, args))}")
         return text
-    if origin in (list, tuple, collections.abc.Sequence):
-        values = [convert(part.strip(), args[0] if args else str) for part in text.split(",")]
+    if origin in _LISTS:
+        element = args[0] if args else str
+        if typing.get_origin(element) in _LISTS:
+            raise ValueError(_UNWRITABLE)
+        values = [convert(part.strip(), element) for part in text.split(",")]
         return values if origin is list else tuple(values)
     if origin is bool:
         if text.lower() not in _YES + _NO:
@@ -98,7 +106,7 @@ def _scalar(text: str, kind: Any) -> Any:
             raise ValueError(f"it must be one of {', '.join(str(member.value) for member in kind)}")
         return kind(text)
     if kind not in (int, float, str):
-        raise ValueError("values of this option cannot be written in a source; leave it at its default")
+        raise ValueError(_UNWRITABLE)
     try:
         return kind(text)
     except ValueError:

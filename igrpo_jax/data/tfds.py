@@ -34,9 +34,10 @@ def read_tfds(name: str, /, *, split: str = "train", data_dir: str | None = None
         raise ValueError("data_dir is for named datasets; leave it out where the name is a directory")
     try:
         if is_path:
-            examples = tfds.builder_from_directory(path).as_data_source(split=split)
+            builder: Any = tfds.builder_from_directory(path)
+            examples = builder.as_data_source(split=split)
         else:
-            examples = tfds.data_source(name, split=split, data_dir=data_dir)
+            examples: Any = tfds.data_source(name, split=split, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(f"no dataset {name!r}; {nearest(name.partition('/')[0], known)}") from error
@@ -48,7 +49,12 @@ def read_tfds(name: str, /, *, split: str = "train", data_dir: str | None = None
         raise ValueError(f"{_one_line(error)}; check the split and the name, or {_PREPARE}") from error
 
     def read(index: int) -> Mapping[str, Any]:
-        return _plain(examples[index])
+        try:
+            return _plain(examples[index])
+        except Exception as error:  # Damaged files make the reader raise several types.
+            raise ValueError(
+                f"example {index} of {name} cannot be read ({_one_line(error)}); copy or prepare its directory again"
+            ) from error
 
     columns = list(read(0)) if len(examples) else []
     return Rows(path.parent.name if is_path else path.name.partition(":")[0], len(examples), columns, read)

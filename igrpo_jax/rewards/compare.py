@@ -1,5 +1,6 @@
 """Is this answer the gold answer? By exact string, then by exact number, then symbolically."""
 
+import math
 import re
 
 from igrpo_jax.rewards.normalize import MAX_LENGTH, Quantity, clean, gold_text, plain, quantity
@@ -21,7 +22,7 @@ def compare(answer: str, gold: str) -> Verdict:
       gold: the gold answer; `#### 5` and a box around it are unpacked.
 
     Returns:
-      Verdict 1.0 for exact, number, symbolic; 0.0 for unequal, parse_failed, bad_gold.
+      Verdict 1.0 for exact, number, symbolic; 0.0 for unequal, parse_failed, bad_gold, error.
     """
     verdict = compare_text(answer, gold)
     return compare_symbolic(answer, gold) if verdict is None else verdict
@@ -69,10 +70,16 @@ def compare_symbolic(answer: str, gold: str) -> Verdict:
         left = latex.parse(ours.body, is_complex=is_complex, words=latex.words(theirs.body))
     except latex.LatexError as error:
         return Verdict(0.0, "parse_failed", answer, str(error))
-    return Verdict(1.0, "symbolic", answer) if latex.equal(left, right) else Verdict(0.0, "unequal", answer)
+    try:
+        equal = latex.equal(left, right)
+    except MemoryError:
+        raise
+    except Exception as error:  # what math-verify has no rule for, such as two inequations with \ne
+        return Verdict(0.0, "error", answer, f"{type(error).__name__}: {error}")
+    return Verdict(1.0, "symbolic", answer) if equal else Verdict(0.0, "unequal", answer)
 
 
-def gold_is_parsable(gold: str) -> bool:
+def gold_is_parsable(gold: object) -> bool:
     """Whether a gold answer can be compared with: a number, at most four words, or LaTeX that parses.
 
     LaTeX costs some ten milliseconds each the first time; map it over a `GraderPool` where the rows are many or not
@@ -80,6 +87,8 @@ def gold_is_parsable(gold: str) -> bool:
     """
     from igrpo_jax.rewards import latex
 
+    if not isinstance(gold, str):
+        return isinstance(gold, int | float) and math.isfinite(gold)
     if len(gold_text(gold)) > MAX_LENGTH:
         return False
     body = _read(gold_text(gold)).body

@@ -25,6 +25,7 @@ _ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>!|&.,:;%'()\[\]{}\\]*")
 _NORMALIZATION = NormalizationConfig(
     basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
 )
+_MAX_EXPONENT = 1000
 _THOUSANDS = re.compile(r"\s*(-?)([0-9]{1,3}(?:,[0-9]{3})+)(\.[0-9]+)?\s*")
 _FUNCTION = re.compile(r"(?<![A-Za-z\\])(sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infty)(?![A-Za-z])")
 _ARGUMENT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
@@ -50,6 +51,8 @@ class _Parser(_Latex2Sympy):
 
     def parse_number(self, text: str) -> Any:
         text = text.replace(",", "")
+        if abs(int(text.lower().partition("e")[2] or 0)) > _MAX_EXPONENT:
+            raise LatexError("a number too large")
         return sympy.Integer(int(text)) if re.fullmatch(r"-?[0-9]+", text) else sympy.Float(text)
 
 
@@ -73,13 +76,14 @@ def parse(body: str, *, is_complex: bool, words: Collection[str] | None = None) 
         raise LatexError("words that are no mathematics")
     try:
         text = normalize_latex(text, _NORMALIZATION)
-        parsed = _Parser(is_real=not is_complex).parse(text)
+        # None, not False: for symbols that cannot be real, `x = 1` and `x = 2` have the same solutions, none.
+        parsed = _Parser(is_real=None if is_complex else True).parse(text)
     except (MemoryError, LatexError):
         raise
     except Exception as error:  # the package raises bare Exception
         raise LatexError(f"{type(error).__name__} in parsing") from error
-    if not isinstance(parsed, Basic | MatrixBase):
-        raise LatexError("not an expression")
+    if not isinstance(parsed, Basic | MatrixBase) or parsed in (sympy.nan, sympy.zoo):
+        raise LatexError("no expression, or undefined")
     return parsed
 
 

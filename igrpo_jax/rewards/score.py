@@ -73,9 +73,7 @@ class Rewards:
         results = {
             name: _call(name, function, prompts, completions, columns) for name, function in self._functions.items()
         }
-        each = {
-            name: np.array([math.nan if v is None else float(v) for v in result]) for name, result in results.items()
-        }
+        each = {name: np.array([math.nan if v is None else v for v in result]) for name, result in results.items()}
         stacked = np.stack(list(each.values()))
         if len(completions) and (nowhere := np.isnan(stacked).all(axis=0)).any():
             raise ValueError(
@@ -121,7 +119,7 @@ def _call(
         number = isinstance(value, numbers.Real | np.bool_)
         if value is not None and not (number and math.isfinite(value)):
             raise ValueError(f"reward {name!r} returned {value!r} for completion {index}; {wanted}")
-    return list(result)
+    return [value if value is None or isinstance(value, Verdict) else float(value) for value in result]
 
 
 def _arguments(name: str, function: Reward, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
@@ -144,6 +142,8 @@ def _explained(results: list[list[float | None]], count: int) -> tuple[list[str 
     """Parsed answers and reasons of the first function that gives verdicts."""
     for result in results:
         if any(isinstance(value, Verdict) for value in result):
-            verdicts = [value if isinstance(value, Verdict) else None for value in result]
-            return [v.parsed if v else None for v in verdicts], [v.reason if v else "" for v in verdicts]
+            return (
+                [value.parsed if isinstance(value, Verdict) else None for value in result],
+                [value.reason if isinstance(value, Verdict) else "" for value in result],
+            )
     return [None] * count, [""] * count

@@ -149,7 +149,7 @@ def test_export_loads_in_transformers(name, tmp_path):
     torch = pytest.importorskip("torch")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    export(load(GOLDEN / name), tmp_path / "out", tokenizer=byte_tokenizer())
+    export(load(GOLDEN / name), tmp_path / "out", tokenizer=byte_tokenizer(), source=GOLDEN / name)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out", dtype=torch.float32).eval()
     (prompts, lengths, completions), logits = expected(name)
     for p, g in np.ndindex(*logits.shape[:2]):
@@ -250,6 +250,14 @@ def test_a_truncated_file_is_named(keep, tmp_path):
     ) as error:
         load(tmp_path / "model")
     assert "\n" not in str(error.value)
+
+
+def test_a_tensor_in_two_files_is_named(tmp_path):
+    shutil.copytree(GOLDEN / "qwen3", tmp_path / "model")
+    first, second = (tmp_path / "model" / f"model-0000{i}-of-00003.safetensors" for i in (1, 2))
+    shutil.copy(first, second)
+    with pytest.raises(ValueError, match=r"model-00002\S+: tensor model\.\S+ is in another file too"):
+        load(tmp_path / "model")
 
 
 def test_missing_files_are_named(tmp_path):

@@ -10,6 +10,11 @@ def loaded(name: str) -> bool:
     return name in sys.modules
 
 
+def main_module() -> str:
+    spec = sys.modules["__main__"].__spec__
+    return "" if spec is None else spec.name
+
+
 def ignores_interrupts() -> bool:
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 

@@ -9,6 +9,8 @@ from igrpo_jax.rewards.builtin import accuracy, ended_reward, format_reward
 class CountingPool(GraderPool):
     """A pool that remembers what was sent to it."""
 
+    seen: list | None = None
+
     def map(self, function, items):
         self.seen = list(items)
         return super().map(function, items)
@@ -36,10 +38,11 @@ def test_accuracy_reads_only_the_completion(pool):
 
 
 def test_only_distinct_symbolic_pairs_leave_the_process():
-    with CountingPool(1, 5.0, 256) as pool:
+    pool = CountingPool(1, 5.0, 256)
+    with pool:
         grade = accuracy(pool)
         assert grade(prompts=[""] * 3, completions=["4", "5", "4.0"], answer=[4, 4, 4.0]) == [1.0, 0.0, 1.0]
-        assert not hasattr(pool, "seen")
+        assert pool.seen is None
         assert grade(prompts=[""] * 3, completions=[r"\boxed{x+x}"] * 3, answer=["2x", "2x", "3x"]) == [1.0, 1.0, 0.0]
         assert pool.seen == [("x+x", "2x"), ("x+x", "3x")]
 

@@ -51,6 +51,7 @@ EQUAL = [
     (r"\log_2 8", "3", "symbolic"),
     (r"1.5 \times 10^3", "1500", "symbolic"),
     (r"\sum_{k=1}^{4} k", "10", "symbolic"),
+    ("z = i + 1", "z = 1+i", "symbolic"),
 ]
 DIFFERENT = [
     ("5", "6", "unequal"),
@@ -60,7 +61,7 @@ DIFFERENT = [
     (r"12.5\%", "12.5", "unequal"),
     ("100000001", "100000000", "unequal"),
     ("1,2", "12", "unequal"),
-    ("5/0", "5", "unequal"),
+    ("5/0", "5", "parse_failed"),
     ("tea", "eat", "unequal"),
     (r"5\text{ cm}", r"5\text{ mm}", "unequal"),
     ("5 cm^2", "5 cm", "unequal"),
@@ -70,6 +71,9 @@ DIFFERENT = [
     ("(2,1)", "(1,2)", "unequal"),
     ("[0,1]", "(0,1)", "unequal"),
     ("x+1", "x-1", "unequal"),
+    ("z = 2i", "z = i", "unequal"),
+    ("i = 10", "x = 1", "unequal"),
+    (r"x \ne 2", r"y \ne 2", "error"),
     ("2 3", "5", "parse_failed"),
     ("the answer is 5", "5", "parse_failed"),
     (r"\frac{1}{", "1", "parse_failed"),
@@ -106,8 +110,8 @@ def test_huge_exponents_are_no_numbers(text):
 
 
 def test_longest_number_is_exact():
-    assert compare("9" * 999 + "1", "9" * 999 + "1.0").reason == "number"
-    assert compare("9" * 999 + "1", "9" * 999 + "2").reason == "unequal"
+    assert compare("9" * 990 + "1", "9" * 990 + "1.0").reason == "number"
+    assert compare("9" * 990 + "1", "9" * 990 + "2").reason == "unequal"
 
 
 @pytest.mark.parametrize(
@@ -144,11 +148,9 @@ def test_longest_number_is_exact():
     ],
 )
 def test_agrees_with_math_verify(answer, gold):
-    read = [
-        math_verify.parse(f"${text}$", [math_verify.LatexExtractionConfig()], parsing_timeout=None)
-        for text in (gold, answer)
-    ]
-    assert bool(compare(answer, gold)) == math_verify.verify(*read, timeout_seconds=None)
+    config = [math_verify.LatexExtractionConfig()]
+    right, left = (math_verify.parse(f"${text}$", config, parsing_timeout=0) for text in (gold, answer))
+    assert bool(compare(answer, gold)) == math_verify.verify(right, left, timeout_seconds=None)
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,11 @@ def test_agrees_with_math_verify(answer, gold):
         ("Tuesday", True),
         (r"\text{no solution}", True),
         ("ABCD", True),
+        (204, True),
+        (None, False),
+        (float("nan"), False),
         ("", False),
+        (r"\frac{1}{0}", False),
         ("  $ $ ", False),
         (r"\frac{1}{", False),
         ("Proof by induction on the number n = 5 of points.", False),
@@ -172,4 +178,4 @@ def test_agrees_with_math_verify(answer, gold):
 def test_gold_is_parsable(gold, parsable):
     assert gold_is_parsable(gold) is parsable
     if parsable:
-        assert compare(gold, gold) == 1.0
+        assert compare(str(gold).split("####")[-1], str(gold)) == 1.0

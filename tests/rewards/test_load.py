@@ -18,7 +18,7 @@ def test_builtins_with_weights():
             {"answer": ["4", "4", "4"], "ended": [True, False, True]},
         )
     assert list(scores.each) == ["accuracy", "format", "ended"]
-    np.testing.assert_array_equal(scores.total, np.float32([1.25, 0.5, 0.25]))
+    np.testing.assert_array_equal(scores.total, np.array([1.25, 0.5, 0.25], np.float32))
     assert scores.reasons == ["exact", "unequal", "no_answer"] and scores.parsed == ["4", "5", None]
 
 

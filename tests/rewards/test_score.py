@@ -18,7 +18,7 @@ def test_weighted_sum_and_reasons(pool):
     scores = make(pool, [2.0, 0.5], judge=judge, length=jobs.length).score(
         ["p"] * 4, ["a", "bb", "", "dddd"], {"answer": ["a"] * 4, "other": [1] * 4}
     )
-    np.testing.assert_array_equal(scores.total, np.float32([2.5, 1.0, 0.0, 2.0]))
+    np.testing.assert_array_equal(scores.total, np.array([2.5, 1.0, 0.0, 2.0], np.float32))
     assert scores.total.dtype == np.float32 and scores.each["length"].dtype == np.float32
     np.testing.assert_array_equal(scores.each["judge"], [1.0, 0.0, 0.0, np.nan])
     assert scores.parsed == ["a", None, None, None]

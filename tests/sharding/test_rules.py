@@ -90,7 +90,7 @@ def test_rows_are_split_over_data_and_fsdp(make_layout, text, shards):
     placed = layout.rows({"x": np.zeros((3, 8, 2))}, axis=1)["x"]
     assert {s.data.shape for s in placed.addressable_shards} == {(3, 8 // shards, 2)}
     assert {s.data.shape for s in layout.everywhere(np.zeros((3, 8))).addressable_shards} == {(3, 8)}
-    assert placed.sharding == layout.row_sharding(1) == NamedSharding(layout.mesh, PartitionSpec(None, ("data", "fsdp")))
+    assert placed.sharding == NamedSharding(layout.mesh, PartitionSpec(None, ("data", "fsdp")))
 
 
 def test_activations_are_pinned_only_while_a_layout_is_active(layout):
@@ -100,5 +100,5 @@ def test_activations_are_pinned_only_while_a_layout_is_active(layout):
         pinned = jax.jit(lambda x: axes.constrain(x + 1, "batch", None))(x)
         with pytest.raises(ValueError, match="activation: its batch axis of 6 is not divisible by 4"):
             jax.jit(lambda x: axes.constrain(x, "batch", None))(x[:6])
-    assert pinned.sharding.is_equivalent_to(layout.row_sharding(), 2)
+    assert pinned.sharding.is_equivalent_to(layout.rows(np.zeros((8, 3))).sharding, 2)
     assert axes.constrain(x, "batch", None) is x

@@ -1,0 +1,167 @@
+"""The command line: configs, overrides, and one line for every kind of bad input."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import launch
+from igrpo_jax.config import Config, check, to_dict
+from models.config import DecoderConfig
+
+CONFIGS = sorted(p.name for p in (Path(launch.__file__).parent / "configs").glob("*.py") if p.stem != "__init__")
+
+
+@pytest.fixture(autouse=True)
+def short_errors(monkeypatch, tmp_path):
+    monkeypatch.delenv("IGRPO_TRACEBACK", raising=False)
+    monkeypatch.setenv("IGRPO_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def fails(capsys, tmp_path, *arguments) -> str:
+    """The one line on stderr of a launch that must fail."""
+    assert launch.main(["--config", "smoke.py", "--mesh", "8x1", "--workdir", str(tmp_path / "run"), *arguments]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and "\n" not in error and "Traceback" not in error
+    return error
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_shipped_config_is_valid_and_says_how_to_run_it(name):
+    config = launch.load_config(name)
+    check(config)
+    source = (Path(launch.__file__).parent / "configs" / name).read_text()
+    assert f"python launch.py --config {name}" in source
+    assert json.loads(json.dumps(to_dict(config)))
+
+
+def test_overrides_are_typed_and_reach_the_config():
+    arguments = ["--config", "aime", "--optim.learning-rate", "3e-6", "--data.train", "file:a.jsonl", "file:b.jsonl"]
+    start, config = launch.parse([*arguments, "--mesh", "8x1"])
+    assert (start.mesh, start.job, config.optim.learning_rate) == ("8x1", "train", 3e-6)
+    assert config.data.train == ("file:a.jsonl", "file:b.jsonl")
+    assert config.train.problems_per_step == launch.load_config("aime.py").train.problems_per_step
+
+
+def test_help_explains_fields(capsys):
+    with pytest.raises(SystemExit) as stop:
+        launch.parse(["--config", "smoke.py", "--help"])
+    text = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert (
+        "--mesh" in text and "fsdp x tensor" in text and "--algorithm.num-drafts" in text and "drafts a problem" in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "nearest"),
+    [("--optim.learning-rte", "1", "--optim.learning-rate"), ("--train.steps", "many", "--train.steps")],
+)
+def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, capsys):
+    with pytest.raises(SystemExit) as stop:
+        launch.main(["--config", "smoke.py", argument, value])
+    assert stop.value.code == 2
+    assert nearest in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "phrase"),
+    [
+        ("--algorithm.num-generations", "1", "num_generations is 1; it must be at least 2"),
+        ("--sampling.top-p", "0", "sampling.top_p is 0.0; it must be above 0 and at most 1"),
+        ("--train.micro-batch", "0", "train.micro_batch is 0; it must be at least 1"),
+        ("--algorithm.epsilon", "1.5", "algorithm.epsilon is 1.5; it must be between 0 and 1"),
+        ("--data.mixture", "1 2 3", "data.mixture has 3 numbers for 1 training sources; give one each"),
+        ("--prompt.refine", "{question}", "prompt.refine has no {draft}"),
+        ("--optim.learning-rate", "nan", "optim.learning_rate is nan"),
+    ],
+)
+def test_values_that_cannot_be_meant_are_refused(name, value, phrase, capsys, tmp_path):
+    values = value.split() if name == "--data.mixture" else [value]
+    assert phrase in fails(capsys, tmp_path, name, *values)
+    assert not (tmp_path / "run").exists()
+
+
+def test_unknown_config_names_the_nearest(capsys):
+    assert launch.main(["--config", "quickstrat.py"]) == 2
+    assert "did you mean quickstart.py?" in capsys.readouterr().err
+
+
+def test_a_config_without_get_config_is_named(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("x = 1\n")
+    assert launch.main(["--config", str(tmp_path / "mine.py")]) == 2
+    assert "define `def get_config() -> Config`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("mesh", "phrase"),
+    [("eight", "write fsdp x tensor like 8x1"), ("3x1", "--mesh 3x1 needs 3 devices and there are 8")],
+)
+def test_a_mesh_that_is_none_or_does_not_match(mesh, phrase, capsys, tmp_path):
+    assert phrase in fails(capsys, tmp_path, "--mesh", mesh)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "phrase"),
+    [
+        (["--model.source", "random:tiyn"], "did you mean random:tiny"),
+        (["--model.source", "hf:nobody/nothing"], "hf:nobody/nothing"),
+        (["--model.source", "no/such/directory"], "no/such/directory"),
+        (["--data.train", "arithmatic:sum"], "arithmetic"),
+        (["--data.train", "file:missing.jsonl"], "missing.jsonl"),
+        (["--data.train", "hf:nobody/nothing"], "nobody/nothing"),
+        (["--prompt.max-prompt-length", "3"], "raise prompt.max_prompt_length"),
+        (["--reward.functions", "acuracy"], "did you mean 'accuracy'"),
+        (["--reward.functions", "configs.smoke:nothing"], "configs.smoke has no 'nothing'"),
+    ],
+)
+def test_unknown_things_are_named_with_a_fix(arguments, phrase, capsys, tmp_path):
+    assert phrase in fails(capsys, tmp_path, *arguments)
+
+
+def test_a_missing_column_lists_what_there_is(capsys, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    error = fails(capsys, tmp_path, "--data.train", f"file:{tmp_path}/rows.jsonl")
+    assert "'question'" in error and "problem" in error
+
+
+@pytest.mark.parametrize(
+    ("body", "phrase"),
+    [
+        ("1 / 0", "raised ZeroDivisionError"),
+        ("return [1.0]", "returned 1 values"),
+        ("return [float('nan')] * len(completions)", "returned nan"),
+    ],
+)
+def test_a_reward_that_misbehaves_is_named(body, phrase, capsys, tmp_path, monkeypatch, quick_compile):
+    name = f"rewards_{abs(hash(body))}"
+    (tmp_path / f"{name}.py").write_text(f"def mine(prompts, completions, **columns):\n    {body}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    error = fails(capsys, tmp_path, "--reward.functions", f"{name}:mine", "--reward.weights", "1")
+    assert "'mine'" in error and phrase in error
+
+
+def test_an_unwritable_workdir_is_named(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in fails(capsys, tmp_path, "--workdir", str(tmp_path / "file" / "run"))
+
+
+def test_export_without_a_checkpoint_says_so(capsys, tmp_path):
+    assert "holds no checkpoint to export" in fails(capsys, tmp_path, "--job", "export")
+
+
+def test_changed_lists_fields_that_differ():
+    old, new = to_dict(Config(seed=0)), to_dict(Config(seed=1))
+    assert launch.changed(old, new) == ["seed: 0 -> 1"]
+
+
+def test_claim_keeps_the_first_config_of_another_model(tmp_path):
+    small = DecoderConfig(
+        family="llama", vocab_size=8, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, rope_theta=1.0,
+        max_position=8, norm_eps=1e-5,
+    )  # fmt: skip
+    launch.claim(tmp_path / "run", Config(), small)
+    with pytest.raises(ValueError, match="another model"):
+        launch.claim(tmp_path / "run", Config(), DecoderConfig(**(vars(small) | {"width": 16})))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"]["width"] == 8

@@ -1,0 +1,125 @@
+"""Log-probabilities of completions: against plain forwards, through a shared prefix, in chunks, in little memory."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from igrpo_jax.logprobs import chunked_logprobs, completion_logprobs
+from models import decoder
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+random = np.random.default_rng(0)
+PROMPTS = random.integers(0, 272, (2, 6)).astype(np.int32)
+LENGTHS = np.array([6, 3], np.int32)
+COMPLETIONS = random.integers(0, 272, (2, 3, 5)).astype(np.int32)
+SHARES = random.normal(size=(2, 3, 5)).astype(np.float32)
+TEMPERATURE = np.float32(0.7)
+
+
+def objective(policy, prompts, lengths, completions, shares):
+    scored = completion_logprobs(
+        decoder, policy, prompts, lengths, completions, temperature=jnp.asarray(TEMPERATURE), chunk=2
+    )
+    return (scored.logprobs * shares).sum(), scored
+
+
+score = jax.jit(jax.grad(objective, has_aux=True))
+
+
+@pytest.fixture(scope="module")
+def shared(policy):
+    return score(policy, PROMPTS, LENGTHS, COMPLETIONS, SHARES)
+
+
+def test_equal_those_of_a_plain_forward_of_prompt_and_completion(policy, reference, shared):
+    for p, g in np.ndindex(2, 3):
+        n = LENGTHS[p]
+        logits = reference(policy, np.concatenate([PROMPTS[p, :n], COMPLETIONS[p, g]]))[n - 1 : -1] / TEMPERATURE
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        np.testing.assert_allclose(
+            shared[1].logprobs[p, g], np.take_along_axis(logits, COMPLETIONS[p, g][:, None], 1)[:, 0], atol=2e-4
+        )
+        np.testing.assert_allclose(shared[1].entropy[p, g], -(np.exp(logits) * logits).sum(-1), atol=2e-4)
+
+
+def test_a_shared_prompt_has_the_gradient_of_a_repeated_one(policy, shared):
+    repeat = partial(np.repeat, repeats=3, axis=0)
+    apart = (x.reshape(6, 1, 5) for x in (COMPLETIONS, SHARES))
+    grads, scored = score(policy, repeat(PROMPTS), repeat(LENGTHS), *apart)
+    np.testing.assert_allclose(scored.logprobs.reshape(2, 3, 5), shared[1].logprobs, atol=1e-5)
+    assert np.abs(grads.embed[...][PROMPTS[0]]).min() > 0  # it does flow through the prompt
+    for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(shared[0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, np.abs(b).max()))
+
+
+def test_a_completion_is_scored_apart_from_its_padding_and_its_neighbors(policy, shared):
+    completions = COMPLETIONS.copy()
+    completions[:, 0] = 7
+    completions[1, 2, 3:] = 9
+    prompts = PROMPTS.copy()
+    prompts[1, 3:] = 11
+    _, scored = score(policy, prompts, LENGTHS, completions, SHARES)
+    np.testing.assert_allclose(scored.logprobs[:, 1], shared[1].logprobs[:, 1], atol=1e-5)
+    np.testing.assert_allclose(scored.logprobs[1, 2, :3], shared[1].logprobs[1, 2, :3], atol=1e-5)
+
+
+def test_chunks_change_nothing(policy):
+    hidden = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 5, 32)), jnp.float32)
+    tokens = jnp.asarray(COMPLETIONS)
+
+    def chunked(hidden, chunk):
+        scored = chunked_logprobs(decoder, policy, hidden, tokens, temperature=jnp.asarray(TEMPERATURE), chunk=chunk)
+        # The entropy must not reach the gradient.
+        return (scored.logprobs * SHARES + scored.entropy).sum() - jax.lax.stop_gradient(scored.entropy).sum(), scored
+
+    def plain(hidden):
+        logprobs = jax.nn.log_softmax(decoder.unembed(policy, hidden) / TEMPERATURE)
+        chosen = jnp.take_along_axis(logprobs, tokens[..., None], -1)[..., 0]
+        return (chosen * SHARES).sum(), (chosen, -(jnp.exp(logprobs) * logprobs).sum(-1))
+
+    (_, expected), expected_grad = jax.jit(jax.value_and_grad(plain, has_aux=True))(hidden)
+    run = jax.jit(jax.value_and_grad(chunked, has_aux=True), static_argnums=1)
+    for chunk in (1, 2, 5, 64):
+        (_, scored), grad = run(hidden, chunk)
+        np.testing.assert_allclose(scored.logprobs, expected[0], atol=1e-5)
+        np.testing.assert_allclose(scored.entropy, expected[1], atol=1e-5)
+        np.testing.assert_allclose(grad, expected_grad, atol=1e-5)
+
+
+def arrays(jaxpr):
+    """Shapes of everything computed in a program, loops and recomputation included."""
+    for equation in jaxpr.eqns:
+        yield from (out.aval.shape for out in equation.outvars)
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "eqns")):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from arrays(inner)
+
+
+def test_logits_of_all_positions_never_exist_at_once(policy):
+    tokens = jnp.zeros((2, 3, 64), jnp.int32)
+
+    def largest(chunk):
+        """Size of the largest array over the vocabulary in the gradient's program, the weights' own left out."""
+
+        def loss(policy):
+            scored = completion_logprobs(
+                decoder,
+                policy,
+                jnp.asarray(PROMPTS),
+                jnp.asarray(LENGTHS),
+                tokens,
+                temperature=jnp.ones(()),
+                chunk=chunk,
+            )
+            return (scored.logprobs + scored.entropy).sum()
+
+        shapes = set(arrays(jax.make_jaxpr(jax.grad(loss))(policy).jaxpr)) - {(272, 32), (32, 272)}
+        return max(np.prod(shape) for shape in shapes if 272 in shape)
+
+    assert largest(64) == 2 * 3 * 64 * 272
+    assert largest(4) == 2 * 3 * 4 * 272

@@ -1,0 +1,144 @@
+"""The two stages with a scripted sampler and a dictionary reward: no model anywhere."""
+
+import numpy as np
+import pytest
+
+from igrpo_jax.config import AlgorithmConfig, Config, PromptConfig, TrainConfig
+from igrpo_jax.metrics import rollout_metrics, sample_rows
+from igrpo_jax.prompts import Prompter
+from igrpo_jax.rewards import Scores
+from igrpo_jax.rollout import DRAFT, REFINE, rollout
+from igrpo_jax.types import Problem, Samples
+
+PROBLEMS = [Problem(7, "Q7", {"answer": "right"}), Problem(9, "Q9", {"answer": "right"})]
+
+
+class Letters:
+    """A tokenizer whose tokens are code points."""
+
+    all_special_tokens = ("<end>",)
+    chat_template = None
+
+    def encode(self, text, *, add_special_tokens):
+        return [ord(c) for c in text]
+
+    def apply_chat_template(self, conversation, **kwargs):
+        raise AssertionError("it has no chat template")
+
+    def decode(self, token_ids, *, skip_special_tokens):
+        return "".join(chr(t) for t in token_ids)
+
+
+class Script:
+    """Answers with given texts by stage, and remembers what it was asked."""
+
+    def __init__(self, **texts):
+        self.texts, self.calls = {DRAFT: texts["drafts"], REFINE: texts.get("refinements")}, []
+
+    def __call__(self, prompts, *, ids, step, stage, num_samples, logprobs):
+        self.calls.append(
+            {"prompts": ["".join(map(chr, p)) for p in prompts], "ids": list(ids), "step": step, "stage": stage}
+        )
+        texts = self.texts[stage]
+        assert all(len(row) == num_samples for row in texts)
+        tokens = np.zeros((len(texts), num_samples, 16), np.int32)
+        lengths = np.zeros((len(texts), num_samples), np.int32)
+        for index in np.ndindex(lengths.shape):
+            text = texts[index[0]][index[1]]
+            lengths[index] = len(text)
+            tokens[index][: len(text)] = [ord(c) for c in text]
+        return Samples(tokens, lengths, lengths < 10, np.zeros(tokens.shape, np.float32) if logprobs else None)
+
+
+def reward(prompts, completions, columns):
+    """1 for the gold answer, by a dictionary."""
+    assert columns["answer"] == ["right"] * len(completions)
+    values = np.array([{"right": 1.0}.get(text, 0.0) for text in completions], np.float32)
+    return Scores(values, {"accuracy": values}, list(completions), ["exact"] * len(completions), 0, 0)
+
+
+def run(script, **algorithm):
+    config = AlgorithmConfig(**{"num_drafts": 2, "num_generations": 2} | algorithm)
+    prompts = PromptConfig(question="{question}", refine="{question}|{draft}", max_draft_length=20)
+    return rollout(
+        PROBLEMS, sample=script, reward=reward, prompter=Prompter(Letters(), prompts), config=config,
+        seed=0, step=3, refinement_limit=40,
+    )  # fmt: skip
+
+
+def test_the_best_draft_conditions_the_refinements_and_both_stages_are_scored():
+    script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
+    result = run(script)
+    assert script.calls[0] == {"prompts": ["Q7", "Q9"], "ids": [7, 9], "step": 3, "stage": DRAFT}
+    assert script.calls[1] == {"prompts": ["Q7|right", "Q9|right"], "ids": [7, 9], "step": 3, "stage": REFINE}
+    assert result.chosen.tolist() == [1, 0]
+    assert result.drafts.rewards.tolist() == [[0, 1], [1, 0]]
+    assert result.refinements.rewards.tolist() == [[1, 0], [0, 0]]
+    np.testing.assert_allclose(result.refinements.advantages, [[1, -1], [0, 0]], atol=1e-5)
+
+
+@pytest.mark.parametrize(("select", "drafts"), [("worst", ["Q7|no", "Q9|bad"]), ("none", ["Q7", "Q9"])])
+def test_other_selections(select, drafts):
+    script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
+    run(script, select=select)
+    assert script.calls[1]["prompts"] == drafts
+
+
+def test_ties_are_broken_by_problem_and_step_not_by_place():
+    texts = [["a", "b", "c", "d"], ["a", "b", "c", "d"]]
+    chosen = []
+    for problems in (PROBLEMS, PROBLEMS[::-1]):
+        script = Script(drafts=texts, refinements=texts)
+        prompter = Prompter(Letters(), PromptConfig())
+        config = AlgorithmConfig(num_drafts=4, num_generations=4)
+        got = rollout(
+            problems, sample=script, reward=reward, prompter=prompter, config=config, seed=0, step=3,
+            refinement_limit=400,
+        )  # fmt: skip
+        chosen.append({p.id: int(c) for p, c in zip(problems, got.chosen, strict=True)})
+    assert chosen[0] == chosen[1]
+
+
+def test_no_drafts_is_grpo():
+    script = Script(drafts=[["right", "no"], ["no", "no"]])
+    result = run(script, num_drafts=0)
+    assert [call["prompts"] for call in script.calls] == [["Q7", "Q9"]]
+    assert result.drafts is None and result.chosen is None
+    assert "draft/reward" not in rollout_metrics(result) and "refine/gain" not in rollout_metrics(result)
+
+
+def test_metrics_say_what_refining_did():
+    script = Script(
+        drafts=[["no", "right"], ["wrong", "wrong"]],
+        refinements=[["right", "a longer text"], ["right", "wrong"]],
+    )
+    metrics = rollout_metrics(run(script))
+    expected = {
+        "reward": 0.5,
+        "reward_std": 0.5,
+        "frac_reward_zero_std": 0.0,
+        "completions/clipped_ratio": 0.25,
+        "completions/mean_length": (5 + 13 + 5 + 5) / 4,
+        "draft/reward": 0.25,
+        "draft/reward_best": 0.5,
+        "draft/all_wrong": 0.5,
+        "refine/gain": 0.0,
+        "refine/fixed": 0.5,
+        "refine/broken": 0.5,
+        "refine/copied": 0.5,
+        "refine/zero_std_right": 0.0,
+        "refine/zero_std_wrong": 0.0,
+        "num_tokens": float(5 + 13 + 5 + 5 + 2 + 5 + 5 + 5),
+    }
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected)
+
+
+def test_sample_rows_hold_what_a_reader_wants():
+    script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
+    rows = sample_rows(run(script), Config(train=TrainConfig(sample_rows=1)))
+    assert rows == [
+        {
+            "question": "Q7", "draft": "right", "draft_reward": 1.0, "refinement": "right", "reward": 1.0,
+            "advantage": pytest.approx(1.0, abs=1e-5), "parsed": "right", "reason": "exact", "gold": "right",
+        }
+    ]  # fmt: skip

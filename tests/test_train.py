@@ -1,0 +1,146 @@
+"""Whole runs of configs/smoke.py through launch.py: meshes, resumption after SIGKILL, compilations, what is written."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import launch
+
+ROOT = Path(launch.__file__).parent
+STEPS = 6
+ARGUMENTS = ["--config", "smoke.py", "--train.steps", str(STEPS), "--train.save-every", "2"]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """One compilation cache for all runs, and none of the user's."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def start(workdir: Path, cache: str) -> subprocess.Popen:
+    """A run on one device, in a process of its own."""
+    environment = os.environ | {"IGRPO_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    command = [
+        sys.executable,
+        "launch.py",
+        *ARGUMENTS,
+        "--mesh",
+        "1x1",
+        "--cpu-devices",
+        "1",
+        "--workdir",
+        str(workdir),
+    ]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory, cache):
+    """An uninterrupted run on one device."""
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    finish(start(workdir, cache))
+    return workdir
+
+
+def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def lasting(record: dict) -> dict:
+    """A record without what differs from run to run: times, memory and compilations."""
+    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/")
+    return {name: value for name, value in record.items() if not name.startswith(fleeting)}
+
+
+@pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4"])
+def test_tokens_and_losses_are_the_same_on_every_mesh(mesh, alone, tmp_path, cache, monkeypatch, quick_compile):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    assert launch.main([*ARGUMENTS, "--mesh", mesh, "--workdir", str(tmp_path)]) == 0
+    ours, theirs = records(tmp_path, "samples.jsonl"), records(alone, "samples.jsonl")
+    assert len(ours) == 3 * STEPS
+    for mine, other in zip(ours, theirs, strict=True):
+        assert (mine["draft"], mine["refinement"]) == (other["draft"], other["refinement"])
+    for mine, other in zip(records(tmp_path), records(alone), strict=True):
+        mine, other = lasting(mine), lasting(other)
+        assert (
+            mine.pop("sampling/logp_difference/max", 0) < 1e-4 and other.pop("sampling/logp_difference/max", 0) < 1e-4
+        )
+        assert mine.pop("sampling/logp_difference/mean", 0) < 1e-5
+        other.pop("sampling/logp_difference/mean", 0)
+        assert mine == pytest.approx(other, abs=1e-5)
+
+
+def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_path, cache):
+    workdir = tmp_path / "run"
+    process = start(workdir, cache)
+    while not (workdir / "checkpoints" / "2").exists():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (workdir / "export").exists()
+    assert "resumed" in finish(start(workdir, cache))
+    for name in ("model.safetensors", "config.json"):
+        assert (workdir / "export" / name).read_bytes() == (alone / "export" / name).read_bytes()
+    assert [lasting(r) for r in records(workdir)] == [lasting(r) for r in records(alone)]
+    assert records(workdir, "samples.jsonl") == records(alone, "samples.jsonl")
+
+
+def test_nothing_compiles_after_the_second_step(alone):
+    counts = {r["step"]: r["compile/count"] for r in records(alone) if r["step"]}
+    assert counts[1] > 0
+    assert [counts[step] for step in range(3, STEPS + 1)] == [0.0] * (STEPS - 2)
+
+
+def test_a_run_writes_what_it_promises(alone):
+    assert {p.name for p in alone.iterdir()} == {
+        "config.json", "metrics.jsonl", "samples.jsonl", "tensorboard", "checkpoints", "export",
+    }  # fmt: skip
+    assert sorted(p.name for p in (alone / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
+    before, *steps = records(alone)
+    assert any(name.startswith("eval/") for name in before) and any(name.startswith("eval/") for name in steps[-1])
+    wanted = """
+        loss grad_norm learning_rate entropy kl clip_ratio/region_mean reward reward_std frac_reward_zero_std
+        rewards/even_share/mean completions/mean_length completions/clipped_ratio num_tokens step_time draft/reward
+        draft/reward_best refine/gain refine/copied refine/zero_std_right refine/zero_std_wrong
+        sampling/logp_difference/mean time/draft_s time/refine_s time/grade_s time/update_s tokens_per_s/sample
+        tokens_per_s/train memory/peak_gb compile/count reward/timeouts reward/errors
+    """
+    assert set(wanted.split()) <= set(steps[0])
+
+
+def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, monkeypatch, capsys):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    assert launch.main(["--config", "smoke.py", "--job", "report", "--workdir", str(alone)]) == 0
+    assert "draft/reward" in capsys.readouterr().out
+    first = (alone / "export" / "model.safetensors").read_bytes()
+    assert launch.main(["--config", "smoke.py", "--job", "export", "--mesh", "8x1", "--workdir", str(alone)]) == 0
+    assert (alone / "export" / "model.safetensors").read_bytes() == first
+
+
+def test_another_model_in_the_workdir_is_refused_and_nothing_changes(alone, cache, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    model = alone / "export"
+    config = json.loads((alone / "config.json").read_text())
+    config["architecture"]["width"] = 32
+    workdir = tmp_path / "run"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps(config))
+    before = (workdir / "config.json").read_bytes()
+    assert launch.main(["--config", "smoke.py", "--workdir", str(workdir), "--model.source", str(model)]) == 2
+    assert "holds a run of another model" in capsys.readouterr().err
+    assert (workdir / "config.json").read_bytes() == before
