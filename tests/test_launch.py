@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 import launch
-from igrpo_jax.config import Config, check, to_dict
-from models.config import DecoderConfig
+from igrpo_jax.config import check, to_dict
 
 CONFIGS = sorted(p.name for p in (Path(launch.__file__).parent / "configs").glob("*.py") if p.stem != "__init__")
 
@@ -149,19 +148,3 @@ def test_an_unwritable_workdir_is_named(capsys, tmp_path):
 
 def test_export_without_a_checkpoint_says_so(capsys, tmp_path):
     assert "holds no checkpoint to export" in fails(capsys, tmp_path, "--job", "export")
-
-
-def test_changed_lists_fields_that_differ():
-    old, new = to_dict(Config(seed=0)), to_dict(Config(seed=1))
-    assert launch.changed(old, new) == ["seed: 0 -> 1"]
-
-
-def test_claim_keeps_the_first_config_of_another_model(tmp_path):
-    small = DecoderConfig(
-        family="llama", vocab_size=8, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, rope_theta=1.0,
-        max_position=8, norm_eps=1e-5,
-    )  # fmt: skip
-    launch.claim(tmp_path / "run", Config(), small)
-    with pytest.raises(ValueError, match="another model"):
-        launch.claim(tmp_path / "run", Config(), DecoderConfig(**(vars(small) | {"width": 16})))
-    assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"]["width"] == 8
