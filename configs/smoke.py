@@ -31,10 +31,10 @@ def get_config() -> Config:
         model=ModelConfig(source="random:tiny"),
         data=DataConfig(train=("arithmetic:sum?split=train",), eval=("arithmetic:sum?split=test&limit=8",)),
         prompt=PromptConfig(refine="{question}\n[{draft}]", max_prompt_length=48, max_draft_length=16),
-        sampling=SamplingConfig(max_completion_length=16, temperature=1.0),
+        sampling=SamplingConfig(max_completion_length=12, temperature=1.0),
         algorithm=AlgorithmConfig(num_drafts=2, num_generations=4),
         reward=RewardConfig(functions=("configs.smoke:even_share", "ended"), workers=1),
-        optim=OptimConfig(learning_rate=1e-3),
+        optim=OptimConfig(learning_rate=1e-4),
         train=TrainConfig(steps=4, problems_per_step=8, micro_batch=2, save_every=2),
         eval=EvalConfig(num_samples=2, batch=8),
     )

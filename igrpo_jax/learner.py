@@ -206,7 +206,7 @@ def _update(state: TrainState, terms, weights, lr, temperature, *, config, optim
     for name in ("entropy", "sampling/logp_difference/mean"):
         if name in metrics:
             metrics[name] = metrics[name] / tokens
-    metrics |= {"loss": sum(report["loss"] for report in reports), "grad_norm": optax.global_norm(grads)}
+    metrics |= {"loss": sum(report["loss"] for report in reports), "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, moments), metrics
 
 

@@ -103,9 +103,18 @@ def test_a_token_without_probability_is_never_drawn(logits, settings):
         np.testing.assert_allclose(logprobs, np.log(p[tokens]), atol=2e-5)
 
 
+def test_rounding_never_leads_past_the_last_token():
+    """In some of these rows the sum inside a block comes out smaller than the block's part of the target."""
+    rows = np.random.default_rng(4).normal(0, 4, (ROWS, SIZE)).astype(np.float32)
+    rows[:, -20:] = -np.inf
+    tokens, logprobs = run(rows, np.full(ROWS, 1 - 2**-24, np.float32), truncation())
+    assert np.max(tokens) < SIZE - 20
+    assert np.isfinite(logprobs).all()
+
+
 @pytest.mark.parametrize("size", [1, BLOCK, 2 * BLOCK + 1])
 def test_any_vocabulary_size(size):
-    uniform = np.array([0.0, 0.2501, 0.5001, 0.7501, 1 - 2**-24], np.float32)
+    uniform = np.array([0.0, 0.25, 0.5, 0.75, 1 - 2**-24], np.float32)
     tokens, logprobs = run(np.zeros((5, size), np.float32), uniform, truncation())
     np.testing.assert_array_equal(tokens, np.floor(uniform.astype(np.float64) * size))
     np.testing.assert_allclose(logprobs, -np.log(size), atol=1e-6)

@@ -1,5 +1,7 @@
 """The axis-rule table, and the layouts that follow from it."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,3 +104,21 @@ def test_activations_are_pinned_only_while_a_layout_is_active(layout):
             jax.jit(lambda x: axes.constrain(x, "batch", None))(x[:6])
     assert pinned.sharding.is_equivalent_to(layout.rows(np.zeros((8, 3))).sharding, 2)
     assert axes.constrain(x, "batch", None) is x
+
+
+@pytest.mark.usefixtures("quick_compile")
+def test_fsdp_gathers_weights_and_never_moves_activations(policy, make_layout):
+    """Whether numbers agree says nothing here: without pinned activations XLA all-reduces them over the whole batch."""
+    layout = make_layout("8x1")
+
+    def loss(policy, tokens, lengths):
+        return (decoder.prefill(policy, tokens, lengths)[0] ** 2).sum()
+
+    tokens, lengths = layout.rows((np.ones((8, 17), np.int32), np.full(8, 17, np.int32)))
+    placed = layout.train_shardings(policy)
+    with layout.active():
+        grad = jax.jit(jax.grad(loss), in_shardings=(placed, None, None), out_shardings=placed)
+        text = grad.lower(policy, tokens, lengths).compile().as_text()
+    moved = re.findall(r"= (.*) (all-gather|all-reduce|reduce-scatter|all-to-all|collective-permute)\(", text)
+    assert {"all-gather", "all-reduce"} <= {kind for _, kind in moved}
+    assert not [shape for shape, _ in moved if re.search(r"\b17\b", shape)]
