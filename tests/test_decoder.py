@@ -37,8 +37,7 @@ def hidden(policy):
     "changes",
     [
         {},
-        {"family": "qwen2", "qk_norm": False, "qkv_bias": True, "tied": True},
-        {"family": "mistral", "qk_norm": False, "kv_heads": 4, "head_dim": 16},
+        {"family": "qwen2", "qk_norm": False, "qkv_bias": True, "tied": True, "kv_heads": 4, "head_dim": 16},
         {
             "family": "llama",
             "qk_norm": False,

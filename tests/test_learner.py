@@ -72,6 +72,12 @@ class Updates:
 
 
 @pytest.fixture(scope="module")
+def policy(make_policy):
+    """With tied embeddings, whose gradient comes from both ends."""
+    return make_policy(tied=True)
+
+
+@pytest.fixture(scope="module")
 def one(make_layout, policy):
     return Updates(make_layout("1x1"), policy)
 
@@ -207,6 +213,7 @@ def test_mesh_and_portions_change_nothing_and_the_mesh_holds_the_state_in_pieces
     close(first.gradient, stepped.gradient, 2e-6)
     close(first.state.params, stepped.state.params, 1e-5)
 
+    assert [x.sharding for x in jax.tree.leaves(first.state)] == jax.tree.leaves(updates.learner.shardings)
     fsdp, tensor = map(int, mesh.split("x"))
     for tree in (first.state.params, first.state.moments[1].mu, first.state.moments[1].nu):
         pieces = lambda x: {s.data.shape for s in x[...].addressable_shards}

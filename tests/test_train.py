@@ -123,6 +123,36 @@ def test_a_run_writes_what_it_promises(alone):
     assert set(wanted.split()) <= set(steps[0])
 
 
+@pytest.mark.parametrize(
+    ("variant", "arguments"),
+    [
+        ("grpo", ["--algorithm.num-drafts", "0", "--algorithm.loss-type", "dapo", "--sampling.top-p", "0.9"]),
+        (
+            "everything",
+            [
+                *["--algorithm.num-iterations", "2", "--algorithm.beta", "0.1", "--algorithm.draft-weight", "0.5"],
+                *["--algorithm.loss-type", "gspo", "--algorithm.select", "random", "--sampling.stop-strings", "e"],
+            ],
+        ),
+    ],
+)
+def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, monkeypatch, quick_compile):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    common = ["--config", "smoke.py", "--mesh", "8x1", "--workdir", str(tmp_path), "--train.steps", "2", "--data.eval"]
+    assert launch.main([*common, "--train.no-export", *arguments]) == 0
+    first, second = (r for r in records(tmp_path) if r["step"])
+    assert ("draft/reward" in first) == (variant != "grpo")
+    if variant == "grpo":
+        assert first["kl"] == second["kl"] == 0.0
+        assert first["loss"] == pytest.approx(0.0, abs=0.2) and first["grad_norm"] > 0
+    else:
+        # The second update on one rollout starts from other weights than the reference and the sampler had.
+        assert 0 < first["kl"] < second["kl"]
+        assert 0 < first["sampling/logp_difference/mean"] < 0.1
+        rows = records(tmp_path, "samples.jsonl")
+        assert all("e" not in row["refinement"][:-1] for row in rows)
+
+
 def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, monkeypatch, capsys):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     assert launch.main(["--config", "smoke.py", "--job", "report", "--workdir", str(alone)]) == 0
@@ -130,6 +160,16 @@ def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, m
     first = (alone / "export" / "model.safetensors").read_bytes()
     assert launch.main(["--config", "smoke.py", "--job", "export", "--mesh", "8x1", "--workdir", str(alone)]) == 0
     assert (alone / "export" / "model.safetensors").read_bytes() == first
+
+
+def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, capsys, quick_compile):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    assert launch.main([*ARGUMENTS, "--job", "evaluate", "--mesh", "8x1", "--workdir", str(alone)]) == 0
+    output = capsys.readouterr().out
+    results = json.loads(output[output.index("{") :])
+    assert results.pop("step") == STEPS
+    logged = {name: value for name, value in records(alone)[-1].items() if name.startswith("eval/")}
+    assert results == pytest.approx(logged, abs=1e-6)
 
 
 def test_another_model_in_the_workdir_is_refused_and_nothing_changes(alone, cache, monkeypatch, capsys, tmp_path):
