@@ -62,22 +62,24 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
 def micro_batches(whole: Completions, *, rows: int, shards: int) -> Completions:
     """Cuts a batch into micro-batches of `rows` completions a shard, on the host.
 
-    A group whose G does not fit is cut into sub-groups that share the prompt. The last micro-batch is filled up with
-    completions of length 0, which do not count.
+    A group whose G does not fit is cut into sub-groups that share the prompt. Micro-batches are of one size, no larger
+    than their number needs; what is missing is filled up with completions of length 0, which do not count.
 
     Args:
       whole: [P, ...] arrays of numpy.
-      rows: completions a shard trains on at once.
+      rows: completions a shard trains on at once, at most.
       shards: number of devices that hold different rows.
 
     Returns:
-      The same with shapes [M, p, ...] where p = shards x (rows / g) and g = gcd(G, rows) completions a prompt.
+      The same with shapes [M, p, ...] where p is a multiple of shards, with g = gcd(G, rows) completions a prompt and
+      p x g at most shards x rows.
     """
     p, g = whole.tokens.shape[:2]
     part = int(np.gcd(g, rows))
     copies = g // part
-    per_micro = shards * (rows // part)
-    fill = -(p * copies) % per_micro
+    micro = -(-p * copies // (shards * (rows // part)))
+    per_micro = shards * -(-p * copies // (micro * shards))
+    fill = micro * per_micro - p * copies
 
     def cut(x: AnyArray, per_sample: bool) -> np.ndarray:
         x = np.reshape(x, (p * copies, part, *x.shape[2:])) if per_sample else np.repeat(x, copies, axis=0)
@@ -153,8 +155,8 @@ class Learner:
 
     def score(self, params: PyTree, batch: Completions, *, temperature: float) -> np.ndarray:
         """Log-probabilities float32[M, p, g, T] of micro-batched completions under `params`, on the host."""
-        batch = self._layout.rows(batch, axis=1)
-        return jax.device_get(self._score(params, batch, self._layout.everywhere(np.float32(temperature))))
+        texts = self._layout.rows((batch.prompts, batch.prompt_lengths, batch.tokens), axis=1)
+        return jax.device_get(self._score(params, *texts, self._layout.everywhere(np.float32(temperature))))
 
 
 def optimizer(config: OptimConfig) -> optax.GradientTransformation:
@@ -210,14 +212,11 @@ def _update(state: TrainState, terms, weights, lr, temperature, *, config, optim
     return TrainState(params, moments), metrics
 
 
-def _score(params, batch: Completions, temperature, *, model, dtype, chunk) -> Float[Array, "M P G T"]:
+def _score(params, prompts, prompt_lengths, tokens, temperature, *, model, dtype, chunk) -> Float[Array, "M P G T"]:
     """Log-probabilities of every micro-batch."""
     policy = _cast(params, dtype)
 
     def score(_, part):
-        scored = completion_logprobs(
-            model, policy, part.prompts, part.prompt_lengths, part.tokens, temperature=temperature, chunk=chunk
-        )
-        return None, scored.logprobs
+        return None, completion_logprobs(model, policy, *part, temperature=temperature, chunk=chunk).logprobs
 
-    return jax.lax.scan(score, None, batch)[1]
+    return jax.lax.scan(score, None, (prompts, prompt_lengths, tokens))[1]

@@ -1,5 +1,6 @@
 """Log-probabilities of completions under a policy, without ever holding [rows, T, V] logits."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -72,7 +73,7 @@ def chunked_logprobs(
     def split(x):
         return jnp.moveaxis(x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:]), 2, 0)
 
-    @jax.checkpoint
+    @partial(jax.checkpoint, prevent_cse=False)
     def score(_, inputs):
         hidden, tokens = inputs
         logits = model.unembed(policy, hidden) / temperature

@@ -65,8 +65,9 @@ def igrpo_loss(
       config: `epsilon`, `epsilon_high`, `beta` and `loss_type` are read.
 
     Returns:
-      The loss, and metrics that add up over micro-batches like the loss: `kl` (nats a token, 0 when β = 0),
-      `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean` (shares of tokens).
+      The loss, and metrics weighted like the loss, so that they add up over micro-batches too: `kl` (nats a token, 0
+      when β = 0), `clip_ratio/low_mean`, `clip_ratio/high_mean`, `clip_ratio/region_mean` (shares of tokens). Under
+      dr_grpo, whose weights do not add up to 1, they are scaled by mean length / T.
 
     Raises:
       ValueError: `beta > 0` without `ref_logprobs`.

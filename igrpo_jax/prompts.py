@@ -13,6 +13,10 @@ class Prompter:
     def __init__(self, tokenizer: Tokenizer, config: PromptConfig):
         self._tokenizer = tokenizer
         self._config = config
+        # all_special_tokens leaves out special tokens that were only added, like Llama 3's <|start_header_id|>.
+        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+        specials = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)} - {""}
+        self._specials = sorted(specials, key=len, reverse=True)
 
     def question(self, question: str) -> list[int]:
         """Stage one's prompt tokens."""
@@ -28,7 +32,7 @@ class Prompter:
         while True:
             tail = list(draft[-room:]) if room else []
             text = self._harmless(tail)
-            if len(tail) < len(draft):
+            if tail and len(tail) < len(draft):
                 text = self._config.cut_mark + text
             prompt = self._chat(_fill(self._config.refine, question=question, draft=text))
             if len(prompt) <= limit or not tail:
@@ -40,10 +44,15 @@ class Prompter:
         return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
     def _harmless(self, tokens: Sequence[int]) -> str:
-        """A draft as text that cannot open or close a chat turn when it is tokenized again."""
-        text = self.text(tokens)
-        for special in self._tokenizer.all_special_tokens:
-            text = text.replace(special, "")
+        """A draft as text that cannot open or close a chat turn when it is tokenized again.
+
+        Repeated, for taking one special token out can put another together.
+        """
+        text, before = self.text(tokens), None
+        while text != before:
+            before = text
+            for special in self._specials:
+                text = text.replace(special, "")
         return text.strip()
 
     def _chat(self, message: str) -> list[int]:

@@ -82,12 +82,9 @@ class Sampler:
         Raises:
           ValueError: too many stop ids, or none.
         """
-        if not 0 < len(stop_ids) <= MAX_STOP_IDS:
-            raise ValueError(f"{len(stop_ids)} stop ids were given; give 1 to {MAX_STOP_IDS}")
         self._layout = layout
         self._key = layout.everywhere(jax.random.key(seed))
-        self._stops = np.full(MAX_STOP_IDS, -1, np.int32)
-        self._stops[: len(stop_ids)] = stop_ids
+        self._stops = padded_stops(stop_ids)
         self._text = decode
         self._warm: set[tuple] = set()
         static = ("num_samples", "size", "capacity", "with_logprobs")
@@ -107,13 +104,14 @@ class Sampler:
         prompt_length: int,
         settings: SamplingConfig,
         logprobs: bool = False,
+        stop_ids: Sequence[int] | None = None,
     ) -> Samples:
         """Samples `num_samples` completions of every prompt.
 
         Args:
           view: the policy as `Model.sampling_view` lays it out.
           prompts: P token lists, none empty or longer than `prompt_length`.
-          ids: P problem identities, below 2**32.
+          ids: P problem identities, from 0 to below 2**32.
           step: training step, part of the random key.
           stage: 1 for drafts, 2 for refinements, part of the random key.
           num_samples: G.
@@ -121,10 +119,14 @@ class Sampler:
           settings: temperature, truncation, length and stop strings; changing values other than
             `max_completion_length` compiles nothing.
           logprobs: also return log-probabilities.
+          stop_ids: other stop ids for this call.
 
         Raises:
-          ValueError: a prompt is empty or longer than `prompt_length`.
+          ValueError: a prompt is empty or longer than `prompt_length`, or prompts and ids do not match.
         """
+        if len(ids) != len(prompts):
+            raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts; give one each, they key the randomness")
+        stop_set = self._stops if stop_ids is None else padded_stops(stop_ids)
         size = settings.max_completion_length
         tokens, lengths = pad_prompts(prompts, prompt_length)
         count = len(prompts)
@@ -134,7 +136,7 @@ class Sampler:
         exists = np.arange(count + fill) < count
         tokens, lengths, ids_, exists = self._layout.rows((*rows, ids_, exists))
         truncation, stops, step_, stage_ = self._layout.everywhere(
-            (_truncation(settings), self._stops, np.int32(step), np.int32(stage))
+            (_truncation(settings), stop_set, np.int32(step), np.int32(stage))
         )
         steps = capacities(max(size - 1, 1))
         keys, prefix, state = self._start(
@@ -151,7 +153,7 @@ class Sampler:
             if shape in self._warm and jax.device_get(state.done).all():
                 break
         self._warm.add(shape)
-        return self._finish(state, count, settings.stop_strings)
+        return self._finish(state, count, stop_set, settings.stop_strings)
 
     def _stop_at_strings(self, state: Decoding, strings: tuple[str, ...]) -> Decoding:
         """Marks rows whose text holds a stop string as done."""
@@ -162,11 +164,11 @@ class Sampler:
             done[row] = any(s in text for s in strings)
         return state._replace(done=self._layout.rows(done))
 
-    def _finish(self, state: Decoding, count: int, strings: tuple[str, ...]) -> Samples:
+    def _finish(self, state: Decoding, count: int, stops: np.ndarray, strings: tuple[str, ...]) -> Samples:
         """Fetches the completions and cuts each behind its first stop string."""
         fetched = jax.device_get((state.tokens, state.lengths, state.logprobs))
         tokens, lengths, logprobs = jax.tree.map(lambda x: np.array(x[:count]), fetched)
-        ended = np.isin(np.take_along_axis(tokens, lengths[..., None] - 1, axis=2)[..., 0], self._stops)
+        ended = np.isin(np.take_along_axis(tokens, lengths[..., None] - 1, axis=2)[..., 0], stops)
         if strings:
             for row in np.ndindex(lengths.shape):
                 cut = stop_string_length(tokens[row][: lengths[row]].tolist(), strings, self._text)
@@ -179,12 +181,27 @@ class Sampler:
         return Samples(tokens, lengths, ended, logprobs)
 
 
+def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
+    """int32[MAX_STOP_IDS], filled up with -1, which no token is.
+
+    Raises:
+      ValueError: too many stop ids, or none.
+    """
+    if not 0 < len(stop_ids) <= MAX_STOP_IDS:
+        raise ValueError(f"{len(stop_ids)} stop ids were given; give 1 to {MAX_STOP_IDS}")
+    stops = np.full(MAX_STOP_IDS, -1, np.int32)
+    stops[: len(stop_ids)] = list(stop_ids)
+    return stops
+
+
 def pad_prompts(prompts: Sequence[Sequence[int]], size: int) -> tuple[np.ndarray, np.ndarray]:
     """Prompts padded on the right with 0 to int32[P, size], and their lengths int32[P].
 
     Raises:
       ValueError: a prompt is empty or too long.
     """
+    if not prompts:
+        raise ValueError("no prompts were given; give at least one")
     lengths = np.array([len(p) for p in prompts], np.int32)
     if lengths.min() < 1 or lengths.max() > size:
         bad = int(np.argmax((lengths < 1) | (lengths > size)))

@@ -54,14 +54,15 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
     """
     p, g, t, n, h = queries.shape
     k = own.keys.shape[2]
-    q = (queries * jnp.asarray(h**-0.5, queries.dtype)).reshape(p, g, t, k, n // k, h)
+    q = queries.reshape(p, g, t, k, n // k, h)
+    scale = h**-0.5
     f32 = {"preferred_element_type": jnp.float32}
 
-    own_scores = jnp.einsum("PGTKRH,PGKCH->PGKRTC", q, own.keys, **f32)
+    own_scores = scale * jnp.einsum("PGTKRH,PGKCH->PGKRTC", q, own.keys, **f32)
     own_scores = jnp.where(own.visible[None, None, None, None], own_scores, -jnp.inf)
     peak = own_scores.max(-1)
     if prompt is not None:
-        scores = jnp.einsum("PGTKRH,PKLH->PKGRTL", q, prompt.keys, **f32)
+        scores = scale * jnp.einsum("PGTKRH,PKLH->PKGRTL", q, prompt.keys, **f32)
         scores = jnp.where(prompt.visible[:, None, None, None, None], scores, -jnp.inf)
         peak = jnp.maximum(peak, scores.max(-1).swapaxes(1, 2))
     peak = jax.lax.stop_gradient(peak)

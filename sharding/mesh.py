@@ -24,6 +24,8 @@ def parse_mesh(text: str) -> dict[str, int]:
             name, _, number = part.partition("=")
             if name not in sizes:
                 raise ValueError(f"mesh axis {name!r} is unknown; the axes are {', '.join(AXES)}")
+            if text.count(f"{name}=") > 1:
+                raise ValueError(f"--mesh {text!r} gives the axis {name} twice; give it once")
             sizes[name] = int(number)
     else:
         raise ValueError(f"--mesh {text!r} is not a mesh; write fsdp x tensor like 8x1, or fsdp=8,tensor=1")

@@ -62,7 +62,7 @@ def shardings(tree: Any, mesh: Mesh, rules: dict[str, MeshAxes]) -> Any:
         axes = getattr(leaf, "axes", None)
         if axes is None:
             return NamedSharding(mesh, PartitionSpec())
-        spec = partition(axes, jax.tree.leaves(leaf)[0].shape, mesh, rules, jax.tree_util.keystr(path))
+        spec = partition(axes, jax.tree.leaves(leaf)[0].shape, mesh, rules, jax.tree_util.keystr(path).lstrip("."))
         return jax.tree.map(lambda _: NamedSharding(mesh, spec), leaf)
 
     return jax.tree_util.tree_map_with_path(of, tree, is_leaf=lambda x: hasattr(x, "axes"))

@@ -113,9 +113,9 @@ def test_learning_rate():
         (2, 1, (8, 1, 2)),
         (1, 8, (2, 8, 1)),
         (3, 1, (6, 3, 1)),  # 16 completions in threes: two are missing
-        (6, 2, (2, 6, 2)),  # 8 halves of groups, 2 x 3 at a time: four are missing
+        (6, 2, (2, 4, 2)),  # 8 halves of groups, at most 2 x 3 at a time
         (16, 1, (1, 4, 4)),
-        (32, 4, (1, 32, 4)),
+        (32, 4, (1, 4, 4)),  # room for more than there is
     ],
 )
 def test_micro_batches(rows, shards, shape):

@@ -81,14 +81,14 @@ def test_a_long_draft_keeps_its_tail_and_the_cut_is_marked():
 def test_the_draft_gives_way_to_the_limit_and_the_question_never_does(limit):
     prompt = prompter().refinement("abc", ids("0123456789"), limit=limit)
     # <user> Q:abc_D: ! <end> | are 12 tokens and the draft is 10; a draft that is cut needs 2 more for its mark.
-    tail = "0123456789" if limit >= 22 else ".." + "0123456789"[10 - (limit - 14) :] if limit > 14 else ".."
+    tail = "0123456789" if limit >= 22 else ".." + "0123456789"[10 - (limit - 14) :] if limit > 14 else ""
     assert text(prompt) == f"<user>Q:abc D:{tail}!<end>|"
     assert len(prompt) <= limit
 
 
-def test_no_room_for_drafts_leaves_the_mark_alone():
+def test_no_room_for_a_draft_leaves_no_mark_either():
     config = PromptConfig(refine="{question}/{draft}", cut_mark="..", max_draft_length=0)
-    assert text(prompter(config).refinement("a", ids("012"), limit=99)) == "<user>a/..<end>|"
+    assert text(prompter(config).refinement("a", ids("012"), limit=99)) == "<user>a/<end>|"
     assert text(prompter(config).refinement("a", [], limit=99)) == "<user>a/<end>|"
 
 
@@ -101,14 +101,12 @@ def test_special_tokens_spelled_out_in_a_draft_are_gone():
     assert text(prompter().refinement("a", spelled, limit=99)) == "<user>Q:a D:12!<end>|"
 
 
-@pytest.mark.xfail(strict=True, reason="only all_special_tokens are removed")
 def test_special_tokens_that_the_list_leaves_out_are_gone():
     """Llama 3's `<|start_header_id|>` is an added special token, but not among `all_special_tokens`."""
     spelled = [100 + ord(c) for c in "1<secret>2"]
     assert 4 not in prompter().refinement("a", spelled, limit=99)
 
 
-@pytest.mark.xfail(strict=True, reason="removed in one pass")
 def test_special_tokens_that_form_when_one_is_removed_are_gone():
     spelled = [100 + ord(c) for c in "<e<end>nd>"]
     assert 0 not in prompter().refinement("a", spelled, limit=99)[1:-2]

@@ -3,7 +3,6 @@
 from functools import partial
 from itertools import pairwise
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -262,7 +261,6 @@ def test_prompt_errors(prompts, message):
         pad_prompts(prompts, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="Sampler does not compare ids with prompts")
 def test_ids_that_do_not_match_the_prompts(one):
     table = one.everywhere(np.zeros((4, 4), np.float32))
     with pytest.raises(ValueError, match="ids"):

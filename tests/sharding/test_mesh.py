@@ -47,7 +47,6 @@ def test_parse_mesh_errors(text, message):
         parse_mesh(text)
 
 
-@pytest.mark.xfail(strict=True, reason="the last one wins")
 def test_an_axis_given_twice_is_an_error():
     with pytest.raises(ValueError, match="fsdp"):
         parse_mesh("fsdp=2,fsdp=4")
