@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -140,8 +141,8 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
         log.console.print(plan_table(run))
         try:
-            policy = initial_policy(config, layout, found)
-            policy = train_policy(run, policy, workdir=workdir, log=log, checkpoints=checkpoints)
+            initial = partial(initial_policy, config, layout, found)
+            policy = train_policy(run, initial, workdir=workdir, log=log, checkpoints=checkpoints)
         finally:
             checkpoints.close()
             log.close()

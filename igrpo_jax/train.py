@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from igrpo_jax.checkpoint import Checkpoints
@@ -66,12 +65,14 @@ class Run(NamedTuple):
     evals: Mapping[str, Sequence[Problem]]
 
 
-def train(run: Run, params: PyTree, *, workdir: Path, log: RunLog, checkpoints: Checkpoints) -> PyTree:
+def train(
+    run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints
+) -> PyTree:
     """Trains until `config.train.steps`, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
-      params: float32 master weights of the initial policy; consumed.
+      initial_params: loads the initial policy's float32 master weights; called only where they are needed.
       workdir: where everything is written.
       log: open records of the run.
       checkpoints: open checkpoints of the run.
@@ -80,14 +81,13 @@ def train(run: Run, params: PyTree, *, workdir: Path, log: RunLog, checkpoints: 
       The final master weights.
     """
     config = run.config
-    reference = jax.tree.map(jnp.copy, params) if config.algorithm.beta > 0 else None
+    reference = initial_params() if config.algorithm.beta > 0 else None
     completed = checkpoints.latest() or 0
     if completed:
-        del params
         state = checkpoints.restore(completed, run.learner.abstract, run.learner.shardings)
         log.say(f"resumed {workdir} after step {completed}")
     else:
-        state = run.learner.init(params)
+        state = run.learner.init(initial_params())
         log.metrics(0, run_evaluations(run, state.params))
 
     for step in range(completed, config.train.steps):
@@ -135,7 +135,9 @@ def train_step(
     metrics["step_time"] = time.perf_counter() - started
     sampling_seconds = sum(clock.seconds.get(name, 0.0) for name in ("draft", "refine"))
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sampling_seconds
-    metrics["tokens_per_s/train"] = float(experience.refinements.samples.lengths.sum()) / clock.seconds["update"]
+    if not metrics["update/skipped"]:
+        trained = float(experience.refinements.samples.lengths.sum())
+        metrics["tokens_per_s/train"] = trained / clock.seconds["update"]
     metrics["memory/peak_gb"] = peak_gb()
     return state, metrics, experience
 
