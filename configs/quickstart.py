@@ -2,8 +2,9 @@
 
     python launch.py --config quickstart.py --mesh 1x1
 
-Hardware: two CPU cores, about 6 GB of memory, a few minutes. Expect the drafts' mean reward of the last five steps at
-least 0.2 above the first five, and a rise in held-out accuracy (operand pairs never trained on, bare question).
+Hardware: two CPU cores, about 6 GB of memory, five minutes. Expect the drafts' mean reward to rise from about 0.47 in
+the first five steps to about 1.0 in the last five, and held-out accuracy (operand pairs never trained on, bare
+question) from 0.20 to about 0.66.
 """
 
 from igrpo_jax.config import (

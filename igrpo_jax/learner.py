@@ -49,7 +49,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     """Linear warm-up from 0 over `warmup_ratio` of the steps, then a cosine to `final_lr_ratio` of the peak.
 
     >>> [round(learning_rate(s, 11, OptimConfig(learning_rate=1.0, warmup_ratio=0.2)), 3) for s in (0, 1, 2, 10)]
-    [0.5, 1.0, 0.975, 0.1]
+    [0.5, 1.0, 0.973, 0.1]
     """
     warmup = round(config.warmup_ratio * steps)
     if step < warmup:

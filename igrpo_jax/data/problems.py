@@ -33,6 +33,7 @@ def load_problems(config: Config, *, count_tokens: Callable[[Sequence[str]], lis
       ValueError: a source cannot be loaded, or nothing of it is usable.
     """
     from igrpo_jax.rewards.compare import gold_is_parsable
+    from igrpo_jax.rewards.gym import check_task
 
     def load(spec: str) -> tuple[Source, int]:
         source = load_source(spec, question_column=config.data.question_column, answer_column=config.data.answer_column)
@@ -44,6 +45,8 @@ def load_problems(config: Config, *, count_tokens: Callable[[Sequence[str]], lis
             map_golds=partial(_map_golds, config.reward),
         )
         print(report)
+        if "gym" in config.reward.functions and "gym_task" in kept[0].columns:
+            check_task(kept[0].columns["gym_task"])
         return kept, report.longest_prompt
 
     train = [load(spec) for spec in config.data.train]
