@@ -5,7 +5,8 @@
 The paper reports AIME24 84.1 -> 85.62 and AIME25 77.9 -> 79.64 (mean of 64 samples, temperature 0.6, top-p 0.95), from
 single-pass answers to the bare question. Hardware in the paper: 16 A100-80GB. Not yet run by us.
 
-One epoch of 49,585 problems is 387 steps of 128 problems x (4 drafts + 4 refinements) = 1,024 sampled completions.
+One epoch of about 49,600 problems (the count is printed when they are loaded) is 387 steps of 128 problems x
+(4 drafts + 4 refinements) = 1,024 sampled completions.
 """
 
 from igrpo_jax.config import (
