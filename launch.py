@@ -203,6 +203,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
     from igrpo_jax.prompts import Prompter, refinement_limit
+    from igrpo_jax.programs import make_pool
     from igrpo_jax.sampling import Sampler
     from igrpo_jax.train import Run, Shapes
     from models import decoder
@@ -216,7 +217,16 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
         completion=config.sampling.max_completion_length,
     )
-    sampler = Sampler(decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    algorithm = config.algorithm
+    pool = make_pool(
+        rows=config.sampling.rows,
+        problems=config.train.problems_per_step,
+        groups=[n for n in (algorithm.num_drafts, algorithm.num_generations) if n],
+        shards=layout.num_row_shards,
+        prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
+        max_completion_length=shapes.completion,
+    )
+    sampler = Sampler(decoder, layout, pool=pool, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
     learner = make_learner(config, layout, found)
     return Run(config, layout, learner, sampler, prompter, reward, shapes, data.batches, data.evals)
 

@@ -38,5 +38,5 @@ def get_config() -> Config:
         reward=RewardConfig(workers=8),
         optim=OptimConfig(learning_rate=1e-6),
         train=TrainConfig(steps=200, problems_per_step=64, micro_batch=8, save_every=50, eval_every=50),
-        eval=EvalConfig(num_samples=1, temperature=0.0, top_p=1.0, batch=256),
+        eval=EvalConfig(num_samples=1, temperature=0.0, top_p=1.0),
     )

@@ -36,5 +36,5 @@ def get_config() -> Config:
         reward=RewardConfig(functions=("configs.smoke:even_share", "ended"), workers=1),
         optim=OptimConfig(learning_rate=1e-4),
         train=TrainConfig(steps=4, problems_per_step=8, micro_batch=2, save_every=2),
-        eval=EvalConfig(num_samples=2, batch=8),
+        eval=EvalConfig(num_samples=2),
     )

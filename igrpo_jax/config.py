@@ -80,6 +80,9 @@ class SamplingConfig:
     """Only the k most probable tokens; 0 is off."""
     min_p: float = 0.0
     """Only tokens at least this fraction as probable as the most probable one."""
+    rows: int = 0
+    """Completions a device decodes at once; key/value memory grows with it, results do not depend on it. 0: all of a
+    stage's, which is best while memory lasts and completions are about equally long."""
     stop_strings: tuple[str, ...] = ()
     """Texts that end a completion besides the end-of-turn tokens."""
 
@@ -183,8 +186,6 @@ class EvalConfig:
     """n, samples a problem."""
     problems: int = 0
     """Problems of each set, the first ones; 0 is all."""
-    batch: int = 64
-    """Problems sampled at once."""
     temperature: float = 0.6
     """Sampling temperature."""
     top_p: float = 0.95
@@ -231,6 +232,7 @@ def check(config: Config) -> None:
         "sampling.max_completion_length": (s.max_completion_length, 1),
         "sampling.temperature": (s.temperature, 0),
         "sampling.top_k": (s.top_k, 0),
+        "sampling.rows": (s.rows, 0),
         "prompt.max_prompt_length": (config.prompt.max_prompt_length, 1),
         "prompt.max_draft_length": (config.prompt.max_draft_length, 1),
         "train.steps": (t.steps, 1),
@@ -242,7 +244,6 @@ def check(config: Config) -> None:
         "train.eval_every": (t.eval_every, 0),
         "train.sample_rows": (t.sample_rows, 0),
         "eval.num_samples": (e.num_samples, 1),
-        "eval.batch": (e.batch, 1),
         "eval.problems": (e.problems, 0),
         "eval.temperature": (e.temperature, 0),
         "reward.workers": (r.workers, 1),

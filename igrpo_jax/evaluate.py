@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from igrpo_jax.prompts import Prompter
-from igrpo_jax.rollout import Reward, Stage, score, tokens_of
-from igrpo_jax.types import Problem, Sample
+from igrpo_jax.rollout import Group, Reward, Stage, grade, stage_of, tokens_of
+from igrpo_jax.types import Problem, Request, Sample, Samples
 
 BARE, DRAFTED = 3, 4
 """Stage numbers of evaluation; the step is always 0, so that evaluations before and after share their noise."""
@@ -21,7 +21,6 @@ def evaluate(
     reward: Reward,
     prompter: Prompter,
     num_samples: int,
-    batch: int,
     refine: bool,
     refinement_limit: int,
 ) -> dict[str, float]:
@@ -33,7 +32,6 @@ def evaluate(
       reward: its first function decides what is right (> 0).
       prompter: renders prompts.
       num_samples: n, samples a problem.
-      batch: problems sampled at once; the last batch is filled up, so that one shape is compiled.
       refine: also answer with the first bare sample as a draft in the prompt.
       refinement_limit: tokens that such a prompt may have.
 
@@ -41,27 +39,28 @@ def evaluate(
       `avg@n`, `avg@n_stderr`, `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`, `clipped_ratio`; with `refine`
       the same under `drafted/`.
     """
-    bare, drafted = [], []
-    for start in range(0, len(problems), batch):
-        part = list(problems[start : start + batch])
-        full = part + [problems[0]] * (batch - len(part))
-        prompts = [prompter.question(p.question) for p in full]
+    groups: dict[int, dict[int, Group]] = {BARE: {}, DRAFTED: {}}
 
-        def run(prompts: list[list[int]], stage: int, full=full) -> Stage:
-            ids = [p.id for p in full]
-            samples = sample(prompts, ids=ids, step=0, stage=stage, num_samples=num_samples, logprobs=False)
-            return score(stage, full, prompts, samples, reward=reward, prompter=prompter, scale=False)
+    def drafted(p: int) -> Request:
+        draft = tokens_of(groups[BARE][p].samples, 0)
+        prompt = prompter.refinement(problems[p].question, draft, limit=refinement_limit)
+        return Request(p, problems[p].id, DRAFTED, prompt, num_samples)
 
-        stage = run(prompts, BARE)
-        bare.append((stage, len(part)))
-        if refine:
-            drafts = [tokens_of(stage.samples, i, 0) for i in range(len(full))]
-            pairs = zip(full, drafts, strict=True)
-            prompts = [prompter.refinement(p.question, d, limit=refinement_limit) for p, d in pairs]
-            drafted.append((run(prompts, DRAFTED), len(part)))
-    results = _summary(bare)
+    def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
+        for (request, _), group in zip(finished, grade(finished, problems, reward, prompter), strict=True):
+            groups[request.stage][request.index] = group
+        return [drafted(request.index) for request, _ in finished if refine and request.stage == BARE]
+
+    prompts = [prompter.question(problem.question) for problem in problems]
+    pairs = enumerate(zip(problems, prompts, strict=True))
+    sample([Request(p, problem.id, BARE, prompt, num_samples) for p, (problem, prompt) in pairs], step=0, follow=follow)
+
+    def summary(number: int) -> dict[str, float]:
+        return _summary(stage_of(number, [groups[number][p] for p in range(len(problems))], scale=False))
+
+    results = summary(BARE)
     if refine:
-        results |= {f"drafted/{name}": value for name, value in _summary(drafted).items()}
+        results |= {f"drafted/{name}": value for name, value in summary(DRAFTED).items()}
     return results
 
 
@@ -85,18 +84,11 @@ def majority(parsed: Sequence[str | None], right: Sequence[bool]) -> bool:
     return bool(next(r for answer, r in zip(parsed, right, strict=True) if answer == winner))
 
 
-def _summary(parts: Sequence[tuple[Stage, int]]) -> dict[str, float]:
-    right, parsed, lengths, ended = [], [], [], []
-    for stage, count in parts:
-        shape = stage.rewards.shape
-        first = next(iter(stage.scores.each.values()))
-        right.append((np.nan_to_num(first) > 0).reshape(shape)[:count])
-        answers = stage.scores.parsed
-        parsed += [answers[p * shape[1] : (p + 1) * shape[1]] for p in range(count)]
-        lengths.append(stage.samples.lengths[:count])
-        ended.append(stage.samples.ended[:count])
-    verdicts = np.concatenate(right)
-    count, n = verdicts.shape
+def _summary(stage: Stage) -> dict[str, float]:
+    count, n = stage.rewards.shape
+    first = next(iter(stage.scores.each.values()))
+    verdicts = (np.nan_to_num(first) > 0).reshape(count, n)
+    parsed = [stage.scores.parsed[p * n : (p + 1) * n] for p in range(count)]
     share = verdicts.mean(axis=1)
     results = {
         f"avg@{n}": share.mean(),
@@ -107,6 +99,6 @@ def _summary(parts: Sequence[tuple[Stage, int]]) -> dict[str, float]:
         results[f"pass@{k}"] = np.mean([pass_at_k(n, int(row.sum()), k) for row in verdicts])
         k *= 2
     results[f"maj@{n}"] = np.mean([majority(p, r) for p, r in zip(parsed, verdicts.tolist(), strict=True)])
-    results["mean_length"] = np.concatenate(lengths).mean()
-    results["clipped_ratio"] = 1 - np.concatenate(ended).mean()
+    results["mean_length"] = stage.samples.lengths.mean()
+    results["clipped_ratio"] = 1 - stage.samples.ended.mean()
     return {name: float(value) for name, value in results.items()}

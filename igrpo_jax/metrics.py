@@ -38,8 +38,9 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     if rollout.drafts is not None and rollout.chosen is not None:
         metrics |= _refine_metrics(rollout.drafts, rollout.chosen, rollout.refinements)
     metrics["num_tokens"] = float(sum(s.samples.lengths.sum() for s in stages))
-    metrics["reward/timeouts"] = float(sum(s.scores.timeouts for s in stages))
-    metrics["reward/errors"] = float(sum(s.scores.errors for s in stages))
+    metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
+    metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
+    metrics["reward/errors"] = float(sum(s.scores.errors.sum() for s in stages))
     return metrics
 
 

@@ -1,64 +1,32 @@
-"""The jitted sampler: one prefill a problem, then decoding in growing own-caches until every row has stopped.
+"""The sampler: a fixed number of rows in flight, refilled as prompts finish, with whatever follows from them.
 
-Two programs a shape: `_start` (prefill and the first token) and `_decode` (a `while_loop` up to one cache capacity).
-The host only walks through the capacities, so a completion never attends to slots that no completion has reached, and
-stops as soon as every row has ended. The first call of a shape walks through all capacities, so that nothing is
-compiled later.
+Memory is bounded by the `Pool`, not by the batch. Which slot, lane or step a completion is drawn in has no influence on
+it, for randomness is keyed by identity. All programs are compiled by the first call.
 """
 
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import NamedTuple
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key, UInt32
 
 from igrpo_jax.config import SamplingConfig
-from igrpo_jax.draw import Truncation, draw, row_keys, uniforms
-from igrpo_jax.types import KeyArray, Layout, Model, PyTree, Samples
+from igrpo_jax.decoding import Admission, Limits
+from igrpo_jax.draw import Truncation
+from igrpo_jax.programs import Pool, Programs, no_admission, padded_stops
+from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usage
 
-MAX_STOP_IDS = 8
-"""Stop ids are padded to this many, so that another stop set compiles nothing."""
-
-
-class Decoding(NamedTuple):
-    """What a half-finished batch of completions consists of.
-
-    Attributes:
-      done: rows that have stopped; they ride along without effect.
-      last: the token drawn last, not yet in the cache.
-      position: completion position that is drawn next.
-    """
-
-    tokens: Int[Array, "P G T"]
-    logprobs: Float[Array, "P G T"] | None
-    lengths: Int[Array, "P G"]
-    done: Bool[Array, "P G"]
-    last: Int[Array, "P G"]
-    position: Int[Array, ""]
-    cache: PyTree
-
-
-def capacities(size: int, first: int = 64) -> list[int]:
-    """Cache sizes a completion of up to `size` tokens grows through: 64, 96, 128, 192, 256, ... and `size` itself.
-
-    >>> capacities(200)
-    [64, 96, 128, 192, 200]
-    """
-    sizes, step = [], first
-    while step < size:
-        sizes += [step, step * 3 // 2]
-        step *= 2
-    return [s for s in sizes if s < size] + [size]
+PATIENCE = 32
+"""Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""
 
 
 class Sampler:
-    """Draws completions from a sampling view; `sampler(view, prompts, ...) -> Samples`.
+    """Draws completions of requests, and of the requests that follow from them.
 
-    Randomness is keyed by (seed, step, stage, problem id, sample, token): a completion depends on nothing else in the
-    batch, on no padding and on no device count.
+    Randomness is keyed by (seed, step, stage, problem id, sample, token).
     """
 
     def __init__(
@@ -66,6 +34,7 @@ class Sampler:
         model: Model,
         layout: Layout,
         *,
+        pool: Pool,
         seed: int,
         stop_ids: Sequence[int],
         decode: Callable[[Sequence[int]], str],
@@ -75,6 +44,7 @@ class Sampler:
         Args:
           model: see `igrpo_jax.types.Model`.
           layout: see `igrpo_jax.types.Layout`.
+          pool: what is in flight.
           seed: the run's seed.
           stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
           decode: text of token ids, used to find stop strings.
@@ -82,17 +52,55 @@ class Sampler:
         Raises:
           ValueError: too many stop ids, or none.
         """
-        self._layout = layout
-        self._key = layout.everywhere(jax.random.key(seed))
+        self._model, self._layout, self._pool, self._text = model, layout, pool, decode
+        self._seed = layout.everywhere(jax.random.key(seed))
         self._stops = padded_stops(stop_ids)
-        self._text = decode
-        self._warm: set[tuple] = set()
-        static = ("num_samples", "size", "capacity", "with_logprobs")
-        self._start = jax.jit(partial(_start, model), static_argnames=static)
-        self._grow = jax.jit(model.grow_cache, static_argnames=("capacity",))
-        self._decode = jax.jit(partial(_decode, model), static_argnames=("capacity",), donate_argnames=("state",))
+        self._programs: Programs | None = None
 
     def __call__(
+        self,
+        view: PyTree,
+        requests: Sequence[Request],
+        *,
+        step: int,
+        settings: SamplingConfig,
+        follow: Follow,
+        stop_ids: Sequence[int] | None = None,
+    ) -> Usage:
+        """Samples all requests, and all that follow from them.
+
+        Args:
+          view: the policy as `Model.sampling_view` lays it out.
+          requests: prompts, and how many completions of each.
+          step: training step, part of the random key.
+          settings: temperature, truncation, length and stop strings; no value of them compiles anything.
+          follow: gets finished requests in a thread of its own, while others are decoded; what it raises is raised.
+          stop_ids: other stop ids for this call.
+
+        Raises:
+          ValueError: a prompt is empty or longer than the pool's, or completions are to be.
+        """
+        if settings.max_completion_length > self._pool.completions[-1]:
+            raise ValueError(
+                f"completions of up to {settings.max_completion_length} tokens, but the sampler was made for "
+                f"{self._pool.completions[-1]}"
+            )
+        if self._programs is None:
+            self._programs = Programs(self._model, self._layout, self._pool, view, self._seed)
+        stops = self._stops if stop_ids is None else padded_stops(stop_ids)
+        truncation = Truncation(
+            np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p),
+            np.float32(settings.min_p),
+        )  # fmt: skip
+        values = self._layout.everywhere((truncation, stops, np.int32(step)))
+        with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
+            flight = _Flight(
+                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=stops, settings=settings,
+                text=self._text, follow=lambda finished: thread.submit(follow, finished),
+            )  # fmt: skip
+            return flight.run(requests)
+
+    def complete(
         self,
         view: PyTree,
         prompts: Sequence[Sequence[int]],
@@ -101,97 +109,225 @@ class Sampler:
         step: int,
         stage: int,
         num_samples: int,
-        prompt_length: int,
         settings: SamplingConfig,
-        logprobs: bool = False,
         stop_ids: Sequence[int] | None = None,
     ) -> Samples:
-        """Samples `num_samples` completions of every prompt.
-
-        Args:
-          view: the policy as `Model.sampling_view` lays it out.
-          prompts: P token lists, none empty or longer than `prompt_length`.
-          ids: P problem identities, from 0 to below 2**32.
-          step: training step, part of the random key.
-          stage: 1 for drafts, 2 for refinements, part of the random key.
-          num_samples: G.
-          prompt_length: L, the static length that prompts are padded to.
-          settings: temperature, truncation, length and stop strings; changing values other than
-            `max_completion_length` compiles nothing.
-          logprobs: also return log-probabilities.
-          stop_ids: other stop ids for this call.
+        """`num_samples` completions of every prompt, [P, G], for callers with nothing to do meanwhile.
 
         Raises:
-          ValueError: a prompt is empty or longer than `prompt_length`, or prompts and ids do not match.
+          ValueError: as a call; or prompts and ids do not match.
         """
         if len(ids) != len(prompts):
             raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts; give one each, they key the randomness")
-        stop_set = self._stops if stop_ids is None else padded_stops(stop_ids)
-        size = settings.max_completion_length
-        tokens, lengths = pad_prompts(prompts, prompt_length)
-        count = len(prompts)
-        fill = -count % self._layout.num_row_shards
-        rows = (np.pad(tokens, ((0, fill), (0, 0))), np.pad(lengths, (0, fill), constant_values=1))
-        ids_ = np.pad(np.asarray(ids, np.uint32), (0, fill))
-        exists = np.arange(count + fill) < count
-        tokens, lengths, ids_, exists = self._layout.rows((*rows, ids_, exists))
-        truncation, stops, step_, stage_ = self._layout.everywhere(
-            (_truncation(settings), stop_set, np.int32(step), np.int32(stage))
-        )
-        steps = capacities(max(size - 1, 1))
-        keys, prefix, state = self._start(
-            view, tokens, lengths, ids_, exists, self._key, step_, stage_, truncation, stops,
-            num_samples=num_samples, size=size, capacity=steps[0], with_logprobs=logprobs,
-        )  # fmt: skip
-        shape = (count + fill, prompt_length, num_samples, size, logprobs)
-        for capacity in steps if size > 1 else ():
-            if capacity != steps[0]:
-                state = state._replace(cache=self._grow(state.cache, capacity=capacity))
-            state = self._decode(view, prefix, keys, truncation, stops, state=state, capacity=capacity)
-            if settings.stop_strings:
-                state = self._stop_at_strings(state, settings.stop_strings)
-            if shape in self._warm and jax.device_get(state.done).all():
+        done: dict[int, Samples] = {}
+
+        def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
+            done.update({request.index: samples for request, samples in finished})
+            return []
+
+        pairs = zip(ids, prompts, strict=True)
+        requests = [Request(p, i, stage, list(prompt), num_samples) for p, (i, prompt) in enumerate(pairs)]
+        self(view, requests, step=step, settings=settings, follow=follow, stop_ids=stop_ids)
+        return stack([done[p] for p in range(len(prompts))])
+
+
+class _Job:
+    """A request on its way."""
+
+    def __init__(self, request: Request, size: int):
+        """Room for samples of up to `size` tokens; `taken` counts those handed out, `missing` those not back yet."""
+        group = request.num_samples
+        self.request, self.taken, self.missing = request, 0, group
+        self.tokens = np.zeros((group, size), np.int32)
+        self.logprobs = np.zeros((group, size), np.float32)
+        self.lengths = np.zeros(group, np.int32)
+
+
+class _Task(NamedTuple):
+    """The part of a job that occupies a slot."""
+
+    job: _Job
+    offset: int
+    count: int
+
+
+class _Flight:
+    """One call of the sampler: who waits, who is in which slot, and what comes back."""
+
+    def __init__(
+        self, programs, layout, pool: Pool, view, seed, truncation, stops, step, *, stop_set: np.ndarray,
+        settings: SamplingConfig, text: Callable, follow: Callable[[list], Future],
+    ):  # fmt: skip
+        self.programs, self.layout, self.pool, self.view = programs, layout, pool, view
+        self.seed, self.truncation, self.stops, self.step = seed, truncation, stops, step
+        self.stop_set, self.settings, self.text, self.follow = stop_set, settings, text, follow
+        self.waiting: deque[_Job] = deque()
+        self.following: deque[Future] = deque()
+        self.tasks: list[_Task | None] = [None] * pool.slots
+        self.active = np.zeros((pool.slots, pool.lanes), bool)
+        self.lengths = np.zeros((pool.slots, pool.lanes), int)
+        self.sizes = (pool.prompts[0], pool.completions[0])
+        self.state: Any = programs.idle(view)
+        self.seconds: dict[int, float] = {}
+        self.steps = self.tokens = 0
+        self.waited = 0.0
+
+    def run(self, requests: Sequence[Request]) -> Usage:
+        """Goes on until nothing is left."""
+        self.ask(requests)
+        while True:
+            while self.following and self.following[0].done():
+                self.ask(self.following.popleft().result())
+            started = time.perf_counter()
+            self.admit()
+            if any(self.tasks):
+                self.advance()
+                self.charge(time.perf_counter() - started)
+                self.harvest()
+            elif self.following:
+                self.following[0].exception()
+                self.waited += time.perf_counter() - started
+            else:
+                rows = self.pool.slots * self.pool.lanes
+                return Usage(self.tokens, self.steps * rows, self.seconds, self.waited)
+
+    def ask(self, requests: Sequence[Request]) -> None:
+        """Lets requests wait for a slot."""
+        longest = self.pool.prompts[-1]
+        for request in requests:
+            if not 1 <= len(request.prompt) <= longest:
+                raise ValueError(
+                    f"prompt {request.index} has {len(request.prompt)} tokens; prompts need 1 to {longest}: raise "
+                    "prompt.max_prompt_length or shorten the question"
+                )
+            self.waiting.append(_Job(request, self.settings.max_completion_length))
+
+    def admit(self) -> None:
+        """Fills idle slots with waiting work, `pool.prefill` prompts at a time."""
+        while self.waiting and None in self.tasks:
+            new, texts = self.choose()
+            longest = max(map(len, texts))
+            size = min(n for n in self.pool.prompts if n >= longest)
+            tokens, lengths = pad_prompts(texts, size)
+            first, prefix = self.programs.prefill(self.view, *self.layout.rows((tokens, lengths)))
+            self.fit()
+            self.state = self.programs.admit(
+                state=self.state, prefix=prefix, first=first, new=self.layout.rows(new), seed=self.seed, step=self.step,
+                capacity=self.sizes[0],
+            )  # fmt: skip
+
+    def choose(self) -> tuple[Admission, list[list[int]]]:
+        """Assigns waiting samples to idle slots, shards in turn: the admission, and the prompts to prefill, by shard."""
+        pool, shards = self.pool, self.layout.num_row_shards
+        slots, room = pool.slots // shards, pool.prefill // shards
+        new = no_admission(pool.slots)
+        jobs: list[list[_Job]] = [[] for _ in range(shards)]
+        for slot in sorted(range(pool.slots), key=lambda s: (s % slots, s // slots)):
+            if not self.waiting:
                 break
-        self._warm.add(shape)
-        return self._finish(state, count, stop_set, settings.stop_strings)
+            job, there = self.waiting[0], jobs[slot // slots]
+            if self.tasks[slot] is not None or (job not in there and len(there) == room):
+                continue
+            if job not in there:
+                there.append(job)
+            task = _Task(job, job.taken, min(pool.lanes, job.request.num_samples - job.taken))
+            self.tasks[slot], job.taken = task, job.taken + task.count
+            self.lengths[slot] = 0
+            request = job.request
+            values = (True, there.index(job), task.count, task.offset, request.id, request.stage)
+            for array, value in zip(new, values, strict=True):
+                array[slot] = value
+            if job.taken == request.num_samples:
+                self.waiting.popleft()
+        texts = [[job.request.prompt for job in there] + [[0]] * (room - len(there)) for there in jobs]
+        return new, sum(texts, [])
 
-    def _stop_at_strings(self, state: Decoding, strings: tuple[str, ...]) -> Decoding:
-        """Marks rows whose text holds a stop string as done."""
-        tokens, lengths, done = jax.device_get((state.tokens, state.lengths, state.done))
-        done = np.array(done)
-        for row in zip(*np.nonzero(~done), strict=True):
-            text = self._text(tokens[row][: lengths[row]].tolist())
-            done[row] = any(s in text for s in strings)
-        return state._replace(done=self._layout.rows(done))
+    def fit(self) -> None:
+        """Gives prefixes and caches the smallest sizes that hold what is in flight, for some steps at least."""
+        longest = max(len(task.job.request.prompt) for task in self.tasks if task)
+        ahead = min(int(self.lengths.max()) + PATIENCE, self.settings.max_completion_length)
+        sizes = (
+            min(n for n in self.pool.prompts if n >= longest),
+            min(n for n in self.pool.completions if n >= ahead),
+        )
+        if sizes != self.sizes:
+            self.state = self.programs.resize(self.state, prompt=sizes[0], own=sizes[1])
+            self.sizes = sizes
 
-    def _finish(self, state: Decoding, count: int, stops: np.ndarray, strings: tuple[str, ...]) -> Samples:
-        """Fetches the completions and cuts each behind its first stop string."""
-        fetched = jax.device_get((state.tokens, state.lengths, state.logprobs))
-        tokens, lengths, logprobs = jax.tree.map(lambda x: np.array(x[:count]), fetched)
-        ended = np.isin(np.take_along_axis(tokens, lengths[..., None] - 1, axis=2)[..., 0], stops)
-        if strings:
-            for row in np.ndindex(lengths.shape):
-                cut = stop_string_length(tokens[row][: lengths[row]].tolist(), strings, self._text)
-                if cut is not None:
-                    lengths[row], ended[row] = cut, True
-        beyond = np.arange(tokens.shape[2]) >= lengths[..., None]
-        tokens[beyond] = 0
-        if logprobs is not None:
-            logprobs[beyond] = 0.0
+    def advance(self) -> None:
+        """Decodes until enough slots are idle to be filled together, and learns what every lane does."""
+        self.fit()
+        active = sum(task is not None for task in self.tasks)
+        wake = self.pool.slots - active + min(self.pool.prefill, active)
+        soon = self.settings.stop_strings or (self.following and active < self.pool.slots)
+        length = self.settings.max_completion_length
+        limits = Limits(*map(np.int32, (length, self.sizes[1], wake, PATIENCE if soon else length)))
+        self.state = self.programs.decode(
+            self.view, self.truncation, self.stops, self.layout.everywhere(limits), state=self.state
+        )
+        self.look()
+        if self.settings.stop_strings:
+            self.halt()
+
+    def look(self) -> None:
+        """Waits for the device and fetches what every lane does."""
+        active, lengths, steps = jax.device_get((self.state.active, self.state.lengths, self.state.steps))
+        self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
+
+    def halt(self) -> None:
+        """Ends the lanes whose text holds a stop string."""
+        tokens = jax.device_get(self.state.tokens)
+        stop = np.zeros(self.active.shape, bool)
+        for row in zip(*np.nonzero(self.active), strict=True):
+            text = self.text(tokens[row][: self.lengths[row]].tolist())
+            stop[row] = any(s in text for s in self.settings.stop_strings)
+        if stop.any():
+            self.state = self.programs.halt(state=self.state, lanes=self.layout.rows(stop))
+            self.look()
+
+    def charge(self, seconds: float) -> None:
+        """Divides time among the stages by the slots that they occupy."""
+        stages = [task.job.request.stage for task in self.tasks if task]
+        for stage in set(stages):
+            share = stages.count(stage) / len(stages)
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + share * seconds
+
+    def harvest(self) -> None:
+        """Empties the slots that are done, and hands on the requests that are complete."""
+        done = [s for s, task in enumerate(self.tasks) if task and not self.active[s].any()]
+        if not done:
+            return
+        tokens, logprobs, lengths = jax.device_get((self.state.tokens, self.state.logprobs, self.state.lengths))
+        finished, size = [], self.settings.max_completion_length
+        for slot in done:
+            job, offset, count = self.tasks[slot]
+            self.tasks[slot] = None
+            rows = slice(offset, offset + count)
+            job.tokens[rows], job.logprobs[rows] = tokens[slot, :count, :size], logprobs[slot, :count, :size]
+            job.lengths[rows] = lengths[slot, :count]
+            job.missing -= count
+            if not job.missing:
+                finished.append((job.request, self.cut(job)))
+        if finished:
+            self.following.append(self.follow(finished))
+
+    def cut(self, job: _Job) -> Samples:
+        """The samples of a complete job, each ended behind its first stop string, nothing behind their ends."""
+        tokens, logprobs, lengths = job.tokens, job.logprobs, job.lengths
+        self.tokens += int(lengths.sum())
+        ended = np.isin(np.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0], self.stop_set)
+        for row in range(len(lengths)) if self.settings.stop_strings else ():
+            stop = stop_string_length(tokens[row][: lengths[row]].tolist(), self.settings.stop_strings, self.text)
+            if stop is not None:
+                lengths[row], ended[row] = stop, True
+        beyond = np.arange(tokens.shape[1]) >= lengths[:, None]
+        tokens[beyond], logprobs[beyond] = 0, 0.0
         return Samples(tokens, lengths, ended, logprobs)
 
 
-def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
-    """int32[MAX_STOP_IDS], filled up with -1, which no token is.
-
-    Raises:
-      ValueError: too many stop ids, or none.
-    """
-    if not 0 < len(stop_ids) <= MAX_STOP_IDS:
-        raise ValueError(f"{len(stop_ids)} stop ids were given; give 1 to {MAX_STOP_IDS}")
-    stops = np.full(MAX_STOP_IDS, -1, np.int32)
-    stops[: len(stop_ids)] = list(stop_ids)
-    return stops
+def stack(groups: Sequence[Samples]) -> Samples:
+    """Samples [G] of P prompts as [P, G]."""
+    return Samples(*(np.stack(arrays) for arrays in zip(*groups, strict=True)))
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -228,90 +364,3 @@ def stop_string_length(tokens: list[int], strings: tuple[str, ...], decode: Call
         middle = (low + high) // 2
         low, high = (low, middle) if found(middle) else (middle + 1, high)
     return low
-
-
-def _truncation(settings: SamplingConfig) -> Truncation:
-    return Truncation(
-        np.float32(settings.temperature),
-        np.int32(settings.top_k),
-        np.float32(settings.top_p),
-        np.float32(settings.min_p),
-    )
-
-
-def _start(
-    model: Model,
-    view: PyTree,
-    tokens: Int[Array, "P L"],
-    lengths: Int[Array, " P"],
-    ids: UInt32[Array, " P"],
-    exists: Bool[Array, " P"],
-    seed: KeyArray,
-    step: Int[Array, ""],
-    stage: Int[Array, ""],
-    truncation: Truncation,
-    stops: Int[Array, " stops"],
-    *,
-    num_samples: int,
-    size: int,
-    capacity: int,
-    with_logprobs: bool,
-) -> tuple[Key[Array, "P G"], PyTree, Decoding]:
-    """Prefills every prompt once and draws each sample's first token."""
-    keys = row_keys(seed, step, stage, ids, num_samples)
-    last, prefix = model.prefill(view, tokens, lengths)
-    shape = (tokens.shape[0], num_samples)
-    logits = jnp.repeat(model.unembed(view, last)[:, None], num_samples, axis=1)
-    state = Decoding(
-        tokens=jnp.zeros((*shape, size), jnp.int32),
-        logprobs=jnp.zeros((*shape, size), jnp.float32) if with_logprobs else None,
-        lengths=jnp.zeros(shape, jnp.int32),
-        done=jnp.broadcast_to(~exists[:, None], shape),
-        last=jnp.zeros(shape, jnp.int32),
-        position=jnp.zeros((), jnp.int32),
-        cache=model.new_cache(view, prefix, num_samples, capacity),
-    )
-    return keys, prefix, _append(state, logits, keys, truncation, stops)
-
-
-def _decode(
-    model: Model,
-    view: PyTree,
-    prefix: PyTree,
-    keys: Key[Array, "P G"],
-    truncation: Truncation,
-    stops: Int[Array, " stops"],
-    *,
-    state: Decoding,
-    capacity: int,
-) -> Decoding:
-    """Draws tokens until the cache of `capacity` own tokens is full or every row is done."""
-
-    def unfinished(state: Decoding):
-        return (state.position <= capacity) & jnp.any(jnp.logical_not(state.done))
-
-    def token(state: Decoding) -> Decoding:
-        hidden, cache = model.extend(view, state.last[..., None], prefix, state.cache)
-        logits = model.unembed(view, hidden[:, :, 0])
-        return _append(state._replace(cache=cache), logits, keys, truncation, stops)
-
-    return jax.lax.while_loop(unfinished, token, state)
-
-
-def _append(state: Decoding, logits: Array, keys: Array, truncation: Truncation, stops: Array) -> Decoding:
-    """Draws one token a row and writes it down for the rows that go on."""
-    tokens, logprobs = draw(logits, uniforms(keys, state.position), truncation)
-    going = jnp.logical_not(state.done)
-    tokens = jnp.where(going, tokens, 0)
-    logged = state.logprobs
-    if logged is not None:
-        logprobs = jnp.where(going, logprobs, 0.0)[..., None]
-        logged = jax.lax.dynamic_update_slice_in_dim(logged, logprobs, state.position, axis=2)
-    return state._replace(
-        tokens=jax.lax.dynamic_update_slice_in_dim(state.tokens, tokens[..., None], state.position, axis=2),
-        logprobs=logged,
-        lengths=state.lengths + going,
-        done=state.done | jnp.any(tokens[..., None] == stops[None, None, :], axis=-1),
-        last=tokens,
-        position=state.position + 1,
-    )

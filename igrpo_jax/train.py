@@ -22,7 +22,7 @@ from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, Stage, rollout
 from igrpo_jax.runlog import RunLog
 from igrpo_jax.sampling import Sampler, pad_prompts
-from igrpo_jax.types import Batch, Layout, Problem, PyTree, Sample, Samples
+from igrpo_jax.types import Batch, Follow, Layout, Problem, PyTree, Request, Sample, Usage
 
 WARM_STEPS = 2
 """Steps after which nothing should compile any more."""
@@ -118,23 +118,24 @@ def train_step(
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
-            sample=clock.sampling(sampling(run, view, config.sampling)),
+            sample=sampling(run, view, config.sampling),
             reward=clock.grading(run.reward),
             prompter=run.prompter,
             config=config.algorithm,
             seed=config.seed,
             step=step,
             refinement_limit=run.shapes.refinement,
-            logprobs=True,
         )
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
             state, updated = update(run, state, experience, step, reference)
-    metrics |= updated | {f"time/{name}_s": seconds for name, seconds in clock.seconds.items()}
+    usage = experience.usage
+    names = {DRAFT: "draft", REFINE: "refine"}
+    seconds = clock.seconds | {names[stage]: value for stage, value in usage.seconds.items()} | {"wait": usage.waited}
+    metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
-    sampling_seconds = sum(clock.seconds.get(name, 0.0) for name in ("draft", "refine"))
-    metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sampling_seconds
+    metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:
         trained = float(experience.refinements.samples.lengths.sum())
         metrics["tokens_per_s/train"] = trained / clock.seconds["update"]
@@ -183,11 +184,10 @@ def _with_scores(run: Run, part: Completions, params: PyTree, temperature: float
 
 
 def sampling(run: Run, view: PyTree, settings: SamplingConfig) -> Sample:
-    """The sampler bound to a view; every stage has its one static prompt length."""
+    """The sampler bound to a view and to settings."""
 
-    def sample(prompts: Sequence[Sequence[int]], *, stage: int, **keywords: Any) -> Samples:
-        length = run.shapes.of(stage)
-        return run.sampler(view, prompts, stage=stage, prompt_length=length, settings=settings, **keywords)
+    def sample(requests: Sequence[Request], *, step: int, follow: Follow) -> Usage:
+        return run.sampler(view, requests, step=step, settings=settings, follow=follow)
 
     return sample
 
@@ -206,7 +206,6 @@ def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
             reward=run.reward,
             prompter=run.prompter,
             num_samples=config.eval.num_samples,
-            batch=min(config.eval.batch, len(problems)),
             refine=config.eval.refine,
             refinement_limit=run.shapes.refinement,
         )
@@ -228,15 +227,6 @@ class Clock:
             yield
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def sampling(self, sample: Sample) -> Sample:
-        """The same function, timed under its stage's name."""
-
-        def timed(prompts: Sequence[Sequence[int]], *, stage: int, **keywords: Any) -> Samples:
-            with self.span("draft" if stage == DRAFT else "refine"):
-                return sample(prompts, stage=stage, **keywords)
-
-        return timed
 
     def grading(self, reward: Reward) -> Reward:
         """The same function, timed."""

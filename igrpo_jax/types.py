@@ -16,7 +16,7 @@
 Whatever crosses `jax.jit` is a `NamedTuple`; whatever is static is a frozen dataclass (see `igrpo_jax.config`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -47,21 +47,59 @@ class Problem(NamedTuple):
     columns: Mapping[str, Any]
 
 
-class Samples(NamedTuple):
-    """Completions of P prompts, G each, on the host.
+class Request(NamedTuple):
+    """Completions that are wanted of one prompt.
 
     Attributes:
-      tokens: int32[P, G, T]; the end token is part of the completion, positions past `lengths` are 0.
-      lengths: int32[P, G]; number of tokens of each completion, the end token included.
-      ended: bool[P, G]; True where a stop token or stop string was reached, False where the length limit cut.
-      logprobs: float32[P, G, T] natural-log probability of each token under the distribution it was drawn from, 0 past
-        `lengths`; None unless asked for.
+      index: whose prompt it is, in the caller's numbering.
+      id: the problem's identity, from 0 to below 2**32; with `stage` it keys the randomness.
+      stage: stage number.
+      prompt: token ids.
+      num_samples: G.
+    """
+
+    index: int
+    id: int
+    stage: int
+    prompt: list[int]
+    num_samples: int
+
+
+class Samples(NamedTuple):
+    """Completions on the host: of one prompt, rows = [G], or of P prompts, rows = [P, G].
+
+    Attributes:
+      tokens: int32[*rows, T]; the end token is part of the completion, positions past `lengths` are 0.
+      lengths: int32[*rows]; number of tokens of each completion, the end token included.
+      ended: bool[*rows]; True where a stop token or stop string was reached, False where the length limit cut.
+      logprobs: float32[*rows, T] natural-log probability of each token under the distribution it was drawn from, 0
+        past `lengths`.
     """
 
     tokens: np.ndarray
     lengths: np.ndarray
     ended: np.ndarray
-    logprobs: np.ndarray | None
+    logprobs: np.ndarray
+
+
+Follow = Callable[[list[tuple[Request, Samples]]], list[Request]]
+"""What becomes of finished requests: reads them, and returns the requests that follow from them."""
+
+
+class Usage(NamedTuple):
+    """How sampling spent its time.
+
+    Attributes:
+      tokens: that were drawn.
+      row_steps: decode steps times the rows that each computed.
+      seconds: on the device's programs, by stage number.
+      waited: seconds without any work for the device, waiting for what follows.
+    """
+
+    tokens: int
+    row_steps: int
+    seconds: dict[int, float]
+    waited: float
 
 
 class Batch(NamedTuple):
@@ -98,21 +136,33 @@ class Model(Protocol):
         ...
 
     def extend(
-        self, policy: PyTree, tokens: Int[AnyArray, "P G T"], prefix: PyTree, cache: PyTree | None
+        self,
+        policy: PyTree,
+        tokens: Int[AnyArray, "P G T"],
+        prefix: PyTree,
+        cache: PyTree | None = None,
+        used: Int[Array, "P G"] | None = None,
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
-        """Hidden states of tokens that continue the prefix; with a cache, that continue the cached tokens too."""
+        """Hidden states of tokens that continue the prefix; with a cache, the first `used` cached tokens of each row.
+
+        What a row's cache holds behind `used` has no effect, so a row starts anew with `used = 0`.
+        """
         ...
 
     def unembed(self, policy: PyTree, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
         """float32 logits."""
         ...
 
-    def new_cache(self, policy: PyTree, prefix: PyTree, num_samples: int, capacity: int) -> PyTree:
-        """An empty cache for `capacity` own tokens of `num_samples` completions a prefix."""
+    def new_prefix(self, policy: PyTree, size: int, capacity: int) -> PyTree:
+        """A prefix of `size` empty prompts with room for `capacity` tokens; every leaf has the prompts first."""
         ...
 
-    def grow_cache(self, cache: PyTree, capacity: int) -> PyTree:
-        """The same cache with room for `capacity` own tokens."""
+    def new_cache(self, policy: PyTree, prefix: PyTree, num_samples: int, capacity: int) -> PyTree:
+        """An empty cache for `capacity` own tokens of `num_samples` completions a prefix; prompts first in each leaf."""
+        ...
+
+    def resize(self, tree: PyTree, capacity: int) -> PyTree:
+        """The same prefix or cache with room for `capacity` tokens a row."""
         ...
 
     def sampling_view(self, policy: PyTree, dtype: Any) -> PyTree:
@@ -145,18 +195,12 @@ class Layout(Protocol):
 
 @runtime_checkable
 class Sample(Protocol):
-    """Draws completions; `igrpo_jax.sampling.Sampler` is one, tests script their own."""
+    """Draws completions; `train.sampling` binds `igrpo_jax.sampling.Sampler` to it, tests script their own.
 
-    def __call__(
-        self,
-        prompts: Sequence[Sequence[int]],
-        *,
-        ids: Sequence[int],
-        step: int,
-        stage: int,
-        num_samples: int,
-        logprobs: bool,
-    ) -> Samples: ...
+    `follow` is called with finished requests, in any order and grouping, until nothing is left to do.
+    """
+
+    def __call__(self, requests: Sequence[Request], *, step: int, follow: Follow) -> Usage: ...
 
 
 @runtime_checkable

@@ -9,7 +9,7 @@ from igrpo_jax.config import PromptConfig
 from igrpo_jax.evaluate import evaluate, majority, pass_at_k
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
-from igrpo_jax.types import Problem, Samples
+from igrpo_jax.types import Problem, Samples, Usage
 
 
 class Digits:
@@ -33,29 +33,32 @@ ANSWERS = {1: [1, 1, 2, 3], 2: [3, 3, 2, 4], 3: [3, 5, 3, 3]}
 
 
 def scripted(calls):
-    def sample(prompts, *, ids, step, stage, num_samples, logprobs):
-        calls.append((len(prompts), step, stage, ["".join(map(chr, p)) for p in prompts]))
-        tokens = np.array([[[a] for a in ANSWERS[i]] for i in ids], np.int32)
-        ones = np.ones(tokens.shape[:2], np.int32)
-        return Samples(tokens, ones, ones.astype(bool), None)
+    def sample(requests, *, step, follow):
+        for request in requests:
+            calls.append((request.id, step, request.stage, "".join(map(chr, request.prompt))))
+            tokens = np.array([[a] for a in ANSWERS[request.id]], np.int32)
+            ones = np.ones(len(tokens), np.int32)
+            further = follow([(request, Samples(tokens, ones, ones.astype(bool), np.zeros(tokens.shape, np.float32)))])
+            sample(further, step=step, follow=follow)
+        return Usage(0, 0, {}, 0.0)
 
     return sample
 
 
 def reward(prompts, completions, columns):
     right = np.array([float(c == g) for c, g in zip(completions, columns["answer"], strict=True)], np.float32)
-    return Scores(right, {"accuracy": right}, list(completions), [""] * len(right), 0, 0)
+    return Scores(right, {"accuracy": right}, list(completions), [""] * len(right), *np.zeros((2, len(right)), int))
 
 
 def run(calls, *, refine=False):
     return evaluate(
         [Problem(i, f"q{i}", {"answer": str(i)}) for i in (1, 2, 3)], sample=scripted(calls), reward=reward,
-        prompter=Prompter(Digits(), PromptConfig(refine="{question}/{draft}")), num_samples=4, batch=2, refine=refine,
+        prompter=Prompter(Digits(), PromptConfig(refine="{question}/{draft}")), num_samples=4, refine=refine,
         refinement_limit=99,
     )  # fmt: skip
 
 
-def test_scores_are_the_literal_ones_and_the_filled_up_batch_does_not_count():
+def test_scores_are_the_literal_ones():
     calls = []
     shares = np.array([0.5, 0.25, 0.75])
     assert run(calls) == pytest.approx(
@@ -65,13 +68,13 @@ def test_scores_are_the_literal_ones_and_the_filled_up_batch_does_not_count():
             "clipped_ratio": 0.0,
         }
     )  # fmt: skip
-    assert [call[0] for call in calls] == [2, 2]
+    assert calls == [(1, 0, 3, "q1"), (2, 0, 3, "q2"), (3, 0, 3, "q3")]
 
 
 def test_drafted_prompts_hold_the_first_bare_answer():
     calls = []
     results = run(calls, refine=True)
-    assert calls[1][2:] == (4, ["q1/1", "q2/3"])
+    assert [call[2:] for call in calls[:4]] == [(3, "q1"), (4, "q1/1"), (3, "q2"), (4, "q2/3")]
     assert results["drafted/avg@4"] == pytest.approx(0.5)
 
 

@@ -8,7 +8,7 @@ from igrpo_jax.metrics import rollout_metrics, sample_rows
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import DRAFT, REFINE, rollout
-from igrpo_jax.types import Problem, Samples
+from igrpo_jax.types import Problem, Samples, Usage
 
 PROBLEMS = [Problem(7, "Q7", {"answer": "right"}), Problem(9, "Q9", {"answer": "right"})]
 
@@ -30,31 +30,35 @@ class Letters:
 
 
 class Script:
-    """Answers with given texts by stage, and remembers what it was asked."""
+    """Answers with given texts by stage and problem, together or one by one, and remembers what it was asked."""
 
-    def __init__(self, **texts):
+    def __init__(self, *, together=True, **texts):
         self.texts, self.calls = {DRAFT: texts["drafts"], REFINE: texts.get("refinements")}, []
+        self.together = together
 
-    def __call__(self, prompts, *, ids, step, stage, num_samples, logprobs):
-        self.calls.append(
-            {"prompts": ["".join(map(chr, p)) for p in prompts], "ids": list(ids), "step": step, "stage": stage}
-        )
-        texts = self.texts[stage]
-        assert all(len(row) == num_samples for row in texts)
-        tokens = np.zeros((len(texts), num_samples, 16), np.int32)
-        lengths = np.zeros((len(texts), num_samples), np.int32)
-        for index in np.ndindex(lengths.shape):
-            text = texts[index[0]][index[1]]
-            lengths[index] = len(text)
-            tokens[index][: len(text)] = [ord(c) for c in text]
-        return Samples(tokens, lengths, lengths < 10, np.zeros(tokens.shape, np.float32) if logprobs else None)
+    def __call__(self, requests, *, step, follow):
+        waiting = list(requests)
+        while waiting:
+            served = [waiting.pop() for _ in range(len(waiting) if self.together else 1)]
+            self.calls += [(r.stage, r.id, "".join(map(chr, r.prompt)), step) for r in served]
+            waiting += follow([(request, self.samples(request)) for request in served])
+        return Usage(80, 100, {DRAFT: 1.0}, 0.0)
+
+    def samples(self, request):
+        texts = self.texts[request.stage][request.index]
+        assert len(texts) == request.num_samples
+        tokens = np.zeros((len(texts), 16), np.int32)
+        for row, text in zip(tokens, texts, strict=True):
+            row[: len(text)] = [ord(c) for c in text]
+        lengths = np.array([len(text) for text in texts], np.int32)
+        return Samples(tokens, lengths, lengths < 10, np.zeros(tokens.shape, np.float32))
 
 
 def reward(prompts, completions, columns):
     """1 for the gold answer, by a dictionary."""
     assert columns["answer"] == ["right"] * len(completions)
     values = np.array([{"right": 1.0}.get(text, 0.0) for text in completions], np.float32)
-    return Scores(values, {"accuracy": values}, list(completions), ["exact"] * len(completions), 0, 0)
+    return Scores(values, {"accuracy": values}, list(completions), ["exact"] * len(completions), *np.zeros((2, len(completions)), int))
 
 
 def run(script, **algorithm):
@@ -66,14 +70,18 @@ def run(script, **algorithm):
     )  # fmt: skip
 
 
-def test_the_best_draft_conditions_the_refinements_and_both_stages_are_scored():
-    script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
+@pytest.mark.parametrize("together", [True, False])
+def test_the_best_draft_conditions_the_refinements_and_both_stages_are_scored(together):
+    script = Script(
+        drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]], together=together
+    )
     result = run(script)
-    assert script.calls[0] == {"prompts": ["Q7", "Q9"], "ids": [7, 9], "step": 3, "stage": DRAFT}
-    assert script.calls[1] == {"prompts": ["Q7|right", "Q9|right"], "ids": [7, 9], "step": 3, "stage": REFINE}
+    asked = [(DRAFT, 9, "Q9", 3), (DRAFT, 7, "Q7", 3), (REFINE, 7, "Q7|right", 3), (REFINE, 9, "Q9|right", 3)]
+    assert script.calls == (asked if together else [asked[i] for i in (0, 3, 1, 2)])
     assert result.chosen.tolist() == [1, 0]
     assert result.drafts.rewards.tolist() == [[0, 1], [1, 0]]
     assert result.refinements.rewards.tolist() == [[1, 0], [0, 0]]
+    assert result.refinements.prompts == [[*map(ord, "Q7|right")], [*map(ord, "Q9|right")]]
     np.testing.assert_allclose(result.refinements.advantages, [[1, -1], [0, 0]], atol=1e-5)
 
 
@@ -81,7 +89,7 @@ def test_the_best_draft_conditions_the_refinements_and_both_stages_are_scored():
 def test_other_selections(select, drafts):
     script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
     run(script, select=select)
-    assert script.calls[1]["prompts"] == drafts
+    assert [call[2] for call in script.calls[2:]] == drafts
 
 
 def test_ties_are_broken_by_problem_and_step_not_by_place():
@@ -102,7 +110,7 @@ def test_ties_are_broken_by_problem_and_step_not_by_place():
 def test_no_drafts_is_grpo():
     script = Script(drafts=[["right", "no"], ["no", "no"]])
     result = run(script, num_drafts=0)
-    assert [call["prompts"] for call in script.calls] == [["Q7", "Q9"]]
+    assert [call[2] for call in script.calls] == ["Q9", "Q7"]
     assert result.drafts is None and result.chosen is None
     assert "draft/reward" not in rollout_metrics(result) and "refine/gain" not in rollout_metrics(result)
 
@@ -128,6 +136,7 @@ def test_metrics_say_what_refining_did():
         "refine/copied": 0.5,
         "refine/zero_std_right": 0.0,
         "refine/zero_std_wrong": 0.0,
+        "sampling/row_utilization": 0.8,
         "num_tokens": float(5 + 13 + 5 + 5 + 2 + 5 + 5 + 5),
     }
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)

@@ -11,7 +11,9 @@ from scipy.stats import chisquare
 from igrpo_jax import sampling
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
-from igrpo_jax.sampling import Sampler, capacities, pad_prompts, stop_string_length
+from igrpo_jax.programs import Pool, capacities, make_pool
+from igrpo_jax.sampling import Sampler, pad_prompts, stop_string_length
+from igrpo_jax.types import Request
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -26,34 +28,37 @@ def text(ids):
 class Chain:
     """A model whose next token depends on the last one only: the policy is a table of logits [V, V].
 
-    Its cache keeps nothing but a count, and gives NaN as soon as more tokens come than it has room for.
+    Its cache [P, 1, capacity, G] keeps nothing, and gives NaN as soon as more tokens come than it has room for.
     """
 
     def prefill(self, policy, tokens, lengths):
         return jnp.take_along_axis(tokens, lengths[:, None] - 1, 1).astype(jnp.float32), lengths
 
-    def extend(self, policy, tokens, prefix, cache):
-        room, used = cache
-        used = used + tokens.shape[2]
-        hidden = jnp.where(used <= room.shape[0], tokens[..., None].astype(jnp.float32), jnp.nan)
-        return hidden, (room, used)
+    def extend(self, policy, tokens, prefix, cache, used):
+        fits = (used + tokens.shape[2] <= cache.shape[2])[..., None, None]
+        return jnp.where(fits, tokens[..., None].astype(jnp.float32), jnp.nan), cache
 
     def unembed(self, policy, hidden):
         known = policy[jnp.nan_to_num(hidden[..., 0]).astype(int)]
         return jnp.where(jnp.isnan(hidden), jnp.nan, known)
 
-    def new_cache(self, policy, prefix, num_samples, capacity):
-        return jnp.zeros(capacity), jnp.int32(0)
+    def new_prefix(self, policy, size, capacity):
+        return jnp.zeros(size, jnp.int32)
 
-    def grow_cache(self, cache, capacity):
-        return jnp.zeros(capacity), cache[1]
+    def new_cache(self, policy, prefix, num_samples, capacity):
+        return jnp.zeros((prefix.shape[0], 1, capacity, num_samples))
+
+    def resize(self, tree, capacity):
+        return tree if tree.ndim == 1 else jnp.zeros((*tree.shape[:2], capacity, tree.shape[3]))
 
     def sampling_view(self, policy, dtype):
         return policy
 
 
-def sampler_of(layout, *, stop_ids=(END, END_OF_TURN)):
-    return Sampler(Chain(), layout, seed=0, stop_ids=stop_ids, decode=text)
+def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, completions=(12,)):
+    """A sampler whose prompts have up to four tokens."""
+    pool = Pool(slots=slots, lanes=lanes, prefill=2, prompts=(4,), completions=completions)
+    return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text)
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +80,9 @@ def written(one):
             table[here, there] = 0.0
         settings = SamplingConfig(max_completion_length=length, temperature=1.0, stop_strings=stop_strings)
         prompts = [[9, ord(c)] for c in starts]
-        return (changes.get("sampler") or sampler)(
-            one.everywhere(table), prompts, ids=range(len(prompts)), step=0, stage=1, num_samples=1, prompt_length=4,
-            settings=settings, logprobs=True,
-        )  # fmt: skip
+        return (changes.get("sampler") or sampler).complete(
+            one.everywhere(table), prompts, ids=range(len(prompts)), step=0, stage=1, num_samples=1, settings=settings
+        )
 
     return run
 
@@ -135,29 +139,24 @@ def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
     assert stop_string_length(tokens, ("a",), text) == 1
 
 
-def test_decoding_stops_as_soon_as_every_row_has(written, one, monkeypatch):
-    monkeypatch.setattr(sampling, "capacities", lambda size: [4, size])
-    sampler, states = sampler_of(one), []
-    decode = sampler._decode
+def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(written, one, monkeypatch):
+    monkeypatch.setattr(sampling, "PATIENCE", 0)
+    sampler, states = sampler_of(one, completions=(4, 12)), []
+    run = partial(written, "abcdefg", sampler=sampler)
+    assert completions(run("ae")) == ["bcdefg", "fg"]
+    decode = sampler._programs.decode
 
     def decoded(*arguments, **keywords):
         state = decode(*arguments, **keywords)
-        states.append(int(state.position))
+        states.append((int(state.steps), state.cache.shape[2]))
         return state
 
-    monkeypatch.setattr(sampler, "_decode", decoded)
-    run = partial(written, "abcdefg", sampler=sampler)
-    assert completions(run("ae")) == ["bcdefg", "fg"]
-    assert len(states) == 2  # the first call of a shape compiles every capacity
-    states.clear()
+    monkeypatch.setattr(sampler._programs, "decode", decoded)
     assert completions(run("ee")) == ["fg", "fg"]
-    assert states == [3]
-    states.clear()
-    assert completions(run("ee", stop_strings=("f",))) == ["f", "f"]
-    assert states == [3]
+    assert states == [(3, 4)]
     states.clear()
     assert completions(run("ez")) == ["fg", "z" * 12]
-    assert states == [5, 12]
+    assert states == [(5, 4), (12, 12)]
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, ["b", "g"]), (2, ["bc", "g"])])
@@ -171,8 +170,17 @@ def test_capacities_grow_to_the_size():
     assert capacities(1) == [1]
     assert capacities(64) == [64]
     assert capacities(65) == [64, 65]
-    assert capacities(1000) == [64, 96, 128, 192, 256, 384, 512, 768, 1000]
-    assert capacities(10, first=3) == [3, 4, 6, 9, 10]
+    assert capacities(1000) == [128, 256, 512, 1000]
+    assert capacities(10, first=3) == [3, 4, 8, 10]
+
+
+def test_a_pool_holds_all_problems_or_its_rows():
+    make = partial(make_pool, prompts=(9, 5, 9), max_completion_length=70)
+    whole = make(rows=0, problems=5, groups=(4, 8), shards=2)
+    assert whole == Pool(slots=12, lanes=4, prefill=2, prompts=(5, 9), completions=(64, 70))
+    assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
+    few = make(rows=18, problems=5, groups=(4, 8), shards=2)
+    assert few == Pool(slots=36, lanes=1, prefill=4, prompts=(5, 9), completions=(64, 70))
 
 
 TRUNCATIONS = [
@@ -202,21 +210,11 @@ def test_frequencies_pass_a_chi_square_test_under_every_truncation(one):
     size, group = 30, 4000
     table = np.random.default_rng(0).normal(0, 1, (size, size)).astype(np.float32)
     table[:, [END, END_OF_TURN]] = -np.inf
-    sampler, view = sampler_of(one), one.everywhere(table)
+    sampler, view = sampler_of(one, lanes=group, slots=1), one.everywhere(table)
 
     def run(step, **settings):
         settings = SamplingConfig(max_completion_length=2, **settings)
-        samples = sampler(
-            view,
-            [[12]],
-            ids=[3],
-            step=step,
-            stage=1,
-            num_samples=group,
-            prompt_length=1,
-            settings=settings,
-            logprobs=True,
-        )
+        samples = sampler.complete(view, [[12]], ids=[3], step=step, stage=1, num_samples=group, settings=settings)
         np.testing.assert_array_equal(samples.lengths, 2)
         return samples.tokens[0].T, samples.logprobs[0].T
 
@@ -261,10 +259,25 @@ def test_prompt_errors(prompts, message):
         pad_prompts(prompts, 3)
 
 
-def test_ids_that_do_not_match_the_prompts(one):
-    table = one.everywhere(np.zeros((4, 4), np.float32))
-    with pytest.raises(ValueError, match="ids"):
-        sampler_of(one)(
-            table, [[1], [2]], ids=[5], step=0, stage=1, num_samples=1, prompt_length=1,
-            settings=SamplingConfig(max_completion_length=1),
-        )  # fmt: skip
+def test_requests_that_cannot_be_served(one):
+    table, sampler = one.everywhere(np.zeros((4, 4), np.float32)), sampler_of(one)
+
+    def run(prompts, ids, length=1):
+        settings = SamplingConfig(max_completion_length=length)
+        sampler.complete(table, prompts, ids=ids, step=0, stage=1, num_samples=1, settings=settings)
+
+    with pytest.raises(ValueError, match="1 ids for 2 prompts"):
+        run([[1], [2]], [5])
+    with pytest.raises(ValueError, match="prompt 1 has 5 tokens; prompts need 1 to 4"):
+        run([[1], [1] * 5], [5, 6])
+    with pytest.raises(ValueError, match="up to 13 tokens, but the sampler was made for 12"):
+        run([[1]], [5], length=13)
+
+
+def test_what_follows_raises_is_raised(one):
+    def follow(finished):
+        raise ValueError("no such answer")
+
+    requests, settings = [Request(0, 0, 1, [3], 1)], SamplingConfig(max_completion_length=1)
+    with pytest.raises(ValueError, match="no such answer"):
+        sampler_of(one)(one.everywhere(np.zeros((4, 4), np.float32)), requests, step=0, settings=settings, follow=follow)

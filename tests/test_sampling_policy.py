@@ -1,5 +1,6 @@
 """The sampler on a tiny decoder: it is the trainer's policy, and nothing around a completion has an effect on it."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,6 +12,7 @@ from igrpo_jax import sampling
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.logprobs import completion_logprobs
+from igrpo_jax.programs import make_pool
 from igrpo_jax.sampling import Sampler, pad_prompts
 from models import decoder
 
@@ -30,20 +32,22 @@ LENGTH = 9
 
 @pytest.fixture(scope="module")
 def draws(policy):
-    """`draws(layout)(prompts, ...)`: samples of the tiny decoder, one sampler a layout."""
+    """`draws(layout, **pool)(prompts, ...)`: samples of the tiny decoder, one sampler a layout."""
 
-    def on(layout):
+    def on(layout, **sizes):
         view = decoder.sampling_view(policy, jnp.float32)
         view = jax.device_put(view, layout.decode_shardings(view))
-        sampler = Sampler(decoder, layout, seed=0, stop_ids=STOPS, decode=text)
+        pool = make_pool(
+            rows=0, problems=3, groups=(4,), shards=layout.num_row_shards, prompts=(5,), max_completion_length=LENGTH
+        )
+        sampler = Sampler(decoder, layout, pool=replace(pool, **sizes), seed=0, stop_ids=STOPS, decode=text)
 
-        def run(prompts=PROMPTS, *, ids=(7, 8, 9), step=3, stage=1, num_samples=4, prompt_length=5, **settings):
+        def run(prompts=PROMPTS, *, ids=(7, 8, 9), step=3, stage=1, num_samples=4, **settings):
             settings = SamplingConfig(**{"max_completion_length": LENGTH, "temperature": 0.8} | settings)
             with layout.active(), jax.transfer_guard("disallow"):
-                return sampler(
-                    view, prompts, ids=list(ids), step=step, stage=stage, num_samples=num_samples,
-                    prompt_length=prompt_length, settings=settings, logprobs=True,
-                )  # fmt: skip
+                return sampler.complete(
+                    view, prompts, ids=list(ids), step=step, stage=stage, num_samples=num_samples, settings=settings
+                )
 
         return run
 
@@ -81,25 +85,37 @@ def test_log_probabilities_equal_the_trainers(policy, drawn):
     assert drawn.logprobs[own].std() > 0.5
 
 
-def test_padding_neighbors_and_order_have_no_effect(draw_one, drawn):
-    same(draw_one(prompt_length=8), drawn)
+def test_padding_neighbors_and_order_have_no_effect(draws, make_layout, draw_one, drawn):
+    same(draws(make_layout("1x1"), prompts=(8,))(), drawn)
     turned = draw_one([PROMPTS[2], [99, 98], PROMPTS[0]], ids=(9, 1, 7))
     row = lambda samples, p: jax.tree.map(lambda x: x[p], samples)
     same(row(turned, 0), row(drawn, 2))
     same(row(turned, 2), row(drawn, 0))
 
 
-def test_cache_capacities_have_no_effect(draws, make_layout, drawn, monkeypatch):
-    monkeypatch.setattr(sampling, "capacities", lambda size: [3, 8])
-    run = draws(make_layout("1x1"))
+@pytest.mark.parametrize(
+    "pool",
+    [
+        {"slots": 5, "lanes": 1, "prefill": 2, "completions": (3, LENGTH), "prompts": (2, 5)},
+        {"slots": 1, "lanes": 3, "prefill": 1},
+    ],
+    ids=str,
+)
+def test_the_pool_has_no_effect(draws, make_layout, drawn, monkeypatch, pool):
+    """Cache sizes, rows in flight, lanes a prompt, prompts prefilled at once: tokens stay what they are."""
+    monkeypatch.setattr(sampling, "PATIENCE", 2)
+    run = draws(make_layout("1x1"), **pool)
     same(run(), drawn)
-    same(run(), drawn)  # the first call of a shape takes another path
+    with counting_compiles() as compiles:
+        same(run(), drawn)
+        same(run(stop_strings=("\n never",)), drawn)
+    assert compiles.count == 0
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4"])
 def test_the_mesh_has_no_effect_and_need_not_divide_the_problems(draws, make_layout, drawn, monkeypatch, mesh):
-    monkeypatch.setattr(sampling, "capacities", lambda size: [4, 8])
-    run = draws(make_layout(mesh))
+    monkeypatch.setattr(sampling, "PATIENCE", 2)
+    run = draws(make_layout(mesh), completions=(4, LENGTH), lanes=2)
     same(run(), drawn)
     with counting_compiles() as compiles:
         same(run(stop_strings=("\n never",)), drawn)

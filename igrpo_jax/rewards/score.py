@@ -3,7 +3,7 @@
 import inspect
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -22,16 +22,36 @@ class Scores(NamedTuple):
       each: float32[n] of every reward function, unweighted, NaN where it does not apply.
       parsed: the answer read from each completion, by the first function that gives verdicts.
       reasons: why, in the words of `igrpo_jax.rewards.verdict.REASONS`, by that function; empty if there is none.
-      timeouts: verdicts, of all functions, that ran into the deadline.
-      errors: verdicts, of all functions, that are errors or ran out of memory.
+      timeouts: int32[n]; how many functions' verdicts ran into the deadline.
+      errors: int32[n]; how many functions' verdicts are errors or ran out of memory.
     """
 
     total: np.ndarray
     each: dict[str, np.ndarray]
     parsed: list[str | None]
     reasons: list[str]
-    timeouts: int
-    errors: int
+    timeouts: np.ndarray
+    errors: np.ndarray
+
+    def part(self, start: int, stop: int) -> "Scores":
+        """Those of completions start to stop."""
+        rows = slice(start, stop)
+        each = {name: values[rows] for name, values in self.each.items()}
+        return Scores(
+            self.total[rows], each, self.parsed[rows], self.reasons[rows], self.timeouts[rows], self.errors[rows]
+        )
+
+    @staticmethod
+    def join(parts: Sequence["Scores"]) -> "Scores":
+        """Those of all parts' completions, in order."""
+        return Scores(
+            total=np.concatenate([part.total for part in parts]),
+            each={name: np.concatenate([part.each[name] for part in parts]) for name in parts[0].each},
+            parsed=[answer for part in parts for answer in part.parsed],
+            reasons=[reason for part in parts for reason in part.reasons],
+            timeouts=np.concatenate([part.timeouts for part in parts]),
+            errors=np.concatenate([part.errors for part in parts]),
+        )
 
 
 class Rewards:
@@ -82,14 +102,13 @@ class Rewards:
             )
         total = np.asarray(self._weights, np.float64) @ np.nan_to_num(stacked)
         parsed, reasons = _explained(list(results.values()), len(completions))
-        counts = [v.reason for result in results.values() for v in result if isinstance(v, Verdict)]
         return Scores(
             total=total.astype(np.float32),
             each={name: values.astype(np.float32) for name, values in each.items()},
             parsed=parsed,
             reasons=reasons,
-            timeouts=counts.count("timeout"),
-            errors=counts.count("error") + counts.count("memory"),
+            timeouts=_count(results.values(), len(completions), "timeout"),
+            errors=_count(results.values(), len(completions), "error", "memory"),
         )
 
     __call__ = score
@@ -147,3 +166,11 @@ def _explained(results: list[list[float | None]], count: int) -> tuple[list[str 
                 [value.reason if isinstance(value, Verdict) else "" for value in result],
             )
     return [None] * count, [""] * count
+
+
+def _count(results: Iterable[list[float | None]], size: int, *reasons: str) -> np.ndarray:
+    """Verdicts a completion with one of the reasons."""
+    counts = np.zeros(size, np.int32)
+    for result in results:
+        counts += [isinstance(value, Verdict) and value.reason in reasons for value in result]
+    return counts

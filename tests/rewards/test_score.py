@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from igrpo_jax.rewards import Rewards, Verdict
+from igrpo_jax.rewards import Rewards, Scores, Verdict
 from tests.rewards import jobs
 
 
@@ -23,7 +23,11 @@ def test_weighted_sum_and_reasons(pool):
     np.testing.assert_array_equal(scores.each["judge"], [1.0, 0.0, 0.0, np.nan])
     assert scores.parsed == ["a", None, None, None]
     assert scores.reasons == ["exact", "timeout", "memory", ""]
-    assert (scores.timeouts, scores.errors) == (1, 1)
+    assert (scores.timeouts.tolist(), scores.errors.tolist()) == ([0, 1, 0, 0], [0, 0, 1, 0])
+    again = Scores.join([scores.part(0, 1), scores.part(1, 4)])
+    for name in ("total", "parsed", "reasons", "timeouts", "errors"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(scores, name))
+    np.testing.assert_array_equal(again.each["judge"], scores.each["judge"])
 
 
 def test_functions_get_the_columns_they_name(pool):

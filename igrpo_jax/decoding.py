@@ -1,0 +1,163 @@
+"""The device side of sampling: slots of prompts, lanes that decode their completions, and the programs over both.
+
+A slot holds one prompt's prefix and draws one sample of that prompt in each of its W lanes. The host empties slots whose
+lanes have all ended and fills them again; nothing moves in memory for that.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, UInt32
+
+from igrpo_jax.draw import Truncation, draw, uniforms
+from igrpo_jax.types import AnyArray, KeyArray, Model, PyTree
+
+
+class Slots(NamedTuple):
+    """All that is in flight: S slots of W lanes.
+
+    Attributes:
+      prefix: of each slot's prompt, as the model lays it out.
+      cache: each lane's own tokens.
+      first: hidden state of the last prompt token; a completion's first token is drawn from it.
+      keys: key data of each lane's sample.
+      active: lanes whose completion has not ended.
+      last: the token each lane drew last, not yet in the cache.
+      lengths: tokens that each lane has drawn.
+      tokens: the completions; what lies past `lengths` means nothing.
+      logprobs: of the tokens under the distribution they were drawn from.
+      steps: decode steps since the start.
+    """
+
+    prefix: PyTree
+    cache: PyTree
+    first: Float[Array, "S D"]
+    keys: UInt32[Array, "S W words"]
+    active: Bool[Array, "S W"]
+    last: Int[Array, "S W"]
+    lengths: Int[Array, "S W"]
+    tokens: Int[Array, "S W T"]
+    logprobs: Float[Array, "S W T"]
+    steps: Int[Array, ""]
+
+
+class Admission(NamedTuple):
+    """New work for some slots.
+
+    Attributes:
+      fresh: slots that are filled anew.
+      source: the prompt's row among the prefilled ones of the slot's own shard.
+      wanted: samples to draw, the others of the W lanes stay idle.
+      offset: number of the first of these samples inside their request.
+      ids: problem identities.
+      stages: stage numbers.
+    """
+
+    fresh: Bool[AnyArray, " S"]
+    source: Int[AnyArray, " S"]
+    wanted: Int[AnyArray, " S"]
+    offset: Int[AnyArray, " S"]
+    ids: UInt32[AnyArray, " S"]
+    stages: Int[AnyArray, " S"]
+
+
+class Limits(NamedTuple):
+    """When decoding returns to the host; traced, so that other numbers compile nothing.
+
+    Attributes:
+      length: tokens of a completion, at most.
+      room: own tokens that the cache has room for.
+      wake: return as soon as this many slots are idle, all their lanes ended.
+      steps: return after this many steps.
+    """
+
+    length: Int[AnyArray, ""]
+    room: Int[AnyArray, ""]
+    wake: Int[AnyArray, ""]
+    steps: Int[AnyArray, ""]
+
+
+def admit(
+    model: Model,
+    state: Slots,
+    prefix: PyTree,
+    first: Float[Array, "F D"],
+    new: Admission,
+    seed: KeyArray,
+    step: Int[Array, ""],
+    *,
+    capacity: int,
+    shards: int,
+) -> Slots:
+    """Fills the fresh slots with prefilled prompts; the F prompts and the slots are split over the shards alike."""
+
+    def take(x):
+        split = x.reshape(shards, -1, *x.shape[1:])
+        rows = jax.vmap(lambda part, index: part[index])(split, new.source.reshape(shards, -1))
+        return rows.reshape(-1, *x.shape[1:])
+
+    def put(now, then):
+        return jnp.where(jnp.expand_dims(new.fresh, tuple(range(1, now.ndim))), then, now)
+
+    lane = jnp.arange(state.active.shape[1])
+    key = lambda stage, problem, offset: _sample_keys(seed, step, stage, problem, offset + lane)
+    arrived = jax.tree.map(take, (model.resize(prefix, capacity), first))
+    prefix, first = jax.tree.map(put, (state.prefix, state.first), arrived)
+    return state._replace(
+        prefix=prefix,
+        first=first,
+        keys=put(state.keys, jax.vmap(key)(new.stages, new.ids, new.offset)),
+        active=put(state.active, lane[None, :] < new.wanted[:, None]),
+        last=put(state.last, jnp.zeros_like(state.last)),
+        lengths=put(state.lengths, jnp.zeros_like(state.lengths)),
+    )
+
+
+def _sample_keys(seed: KeyArray, step: Array, stage: Array, problem: Array, samples: Array) -> UInt32[Array, "W words"]:
+    """Named by (seed, step, stage, problem, sample): slot, lane and device play no part."""
+    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(seed, step), stage), problem)
+    return jax.vmap(lambda sample: jax.random.key_data(jax.random.fold_in(key, sample)))(samples)
+
+
+def halt(state: Slots, lanes: Bool[Array, "S W"]) -> Slots:
+    """Ends the completions of the given lanes."""
+    return state._replace(active=state.active & jnp.logical_not(lanes))
+
+
+def decode(
+    model: Model, view: PyTree, truncation: Truncation, stops: Int[Array, " stops"], limits: Limits, state: Slots
+) -> Slots:
+    """Draws tokens in every active lane until one of the limits is reached."""
+    end = state.steps + limits.steps
+
+    def unfinished(state: Slots):
+        idle = jnp.sum(jnp.logical_not(state.active.any(axis=1)), dtype=jnp.int32)
+        longest = jnp.max(jnp.where(state.active, state.lengths, 0))
+        return (idle < limits.wake) & (state.steps < end) & (longest <= limits.room)
+
+    def token(state: Slots) -> Slots:
+        used = jnp.maximum(state.lengths - 1, 0)  # what a lane without tokens writes, its first token overwrites
+        hidden, cache = model.extend(view, state.last[..., None], state.prefix, state.cache, used)
+        hidden = jnp.where((state.lengths == 0)[..., None], state.first[:, None], hidden[:, :, 0])
+        uniform = uniforms(jax.random.wrap_key_data(state.keys), state.lengths)
+        tokens, logprobs = draw(model.unembed(view, hidden), uniform, truncation)
+        return _append(state._replace(cache=cache), tokens, logprobs, stops, limits.length)
+
+    return jax.lax.while_loop(unfinished, token, state)
+
+
+def _append(state: Slots, tokens: Array, logprobs: Array, stops: Array, length: Array) -> Slots:
+    """Writes down one token a lane; lanes that have ended keep theirs."""
+    place = jnp.where(state.active, state.lengths, state.tokens.shape[2])  # out of bounds is dropped
+    write = jax.vmap(jax.vmap(lambda row, place, value: row.at[place].set(value, mode="drop")))
+    lengths = state.lengths + state.active
+    ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length)
+    return state._replace(
+        active=state.active & jnp.logical_not(ended),
+        last=jnp.where(state.active, tokens, state.last),
+        lengths=lengths,
+        tokens=write(state.tokens, place, tokens),
+        logprobs=write(state.logprobs, place, logprobs),
+        steps=state.steps + 1,
+    )

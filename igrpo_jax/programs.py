@@ -1,0 +1,190 @@
+"""The static sizes of sampling, and the programs compiled for them."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode, halt
+from igrpo_jax.draw import Truncation
+from igrpo_jax.types import KeyArray, Layout, Model, PyTree
+
+MAX_STOP_IDS = 8
+"""Stop ids are padded to this many, so that another stop set compiles nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """The static sizes of everything in flight; with the model they fix every program.
+
+    Attributes:
+      slots: prompts in flight, a multiple of the row shards.
+      lanes: completions of one prompt that are decoded together, on one copy of its prefix.
+      prefill: prompts prefilled at once, a multiple of the row shards.
+      prompts: rising lengths that prompts are padded to; the last holds the longest.
+      completions: rising sizes of the own-token cache; the last is the longest completion.
+    """
+
+    slots: int
+    lanes: int
+    prefill: int
+    prompts: tuple[int, ...]
+    completions: tuple[int, ...]
+
+
+def make_pool(
+    *, rows: int, problems: int, groups: Sequence[int], shards: int, prompts: Sequence[int], max_completion_length: int
+) -> Pool:
+    """Divides the rows among prompts.
+
+    All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has a
+    slot of its own, to be filled again as soon as it ends: groups wait for their longest completion, which costs more
+    than the prefixes that they would save (lengths of a real run use 83 % of such rows, with two lanes a slot 63 %).
+
+    Args:
+      rows: completions a device decodes at once; 0 for as many as `problems` have.
+      problems: prompts that are sampled together.
+      groups: numbers of completions of a prompt.
+      shards: devices that hold different rows.
+      prompts: prompt lengths to pad to.
+      max_completion_length: T.
+    """
+    lanes = math.gcd(*groups)
+    slots = -(-problems // shards) * (max(groups) // lanes)
+    if rows and rows < slots * lanes:
+        slots, lanes = rows, 1
+    return Pool(
+        slots=slots * shards,
+        lanes=lanes,
+        prefill=-(-slots // 16) * shards,
+        prompts=tuple(sorted(set(prompts))),
+        completions=tuple(capacities(max_completion_length)),
+    )
+
+
+def capacities(size: int, first: int = 64) -> list[int]:
+    """Cache sizes that completions of up to `size` tokens grow through: powers of two and `size`, at most four.
+
+    >>> capacities(200), capacities(4096)
+    ([64, 128, 200], [512, 1024, 2048, 4096])
+    """
+    sizes = [size]
+    while sizes[0] > first and len(sizes) < 4:
+        sizes.insert(0, max(1 << ((sizes[0] - 1).bit_length() - 1), first))
+    return sizes
+
+
+def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
+    """int32[MAX_STOP_IDS], filled up with -1, which no token is.
+
+    Raises:
+      ValueError: too many stop ids, or none.
+    """
+    if not 0 < len(stop_ids) <= MAX_STOP_IDS:
+        raise ValueError(f"{len(stop_ids)} stop ids were given; give 1 to {MAX_STOP_IDS}")
+    stops = np.full(MAX_STOP_IDS, -1, np.int32)
+    stops[: len(stop_ids)] = list(stop_ids)
+    return stops
+
+
+def no_admission(slots: int) -> Admission:
+    """Work for none of the slots, to be filled in."""
+    zeros = lambda dtype: np.zeros(slots, dtype)
+    return Admission(
+        zeros(bool), zeros(np.int32), zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32)
+    )
+
+
+class Programs:
+    """The compiled functions of one pool; the slots' layout is pinned so that nothing compiles twice."""
+
+    def __init__(self, model: Model, layout: Layout, pool: Pool, view: PyTree, seed: KeyArray):
+        """Compiles everything, by running each program once with nothing to do.
+
+        Args:
+          model: see `igrpo_jax.types.Model`.
+          layout: see `igrpo_jax.types.Layout`.
+          pool: sizes.
+          view: any sampling view; only its shapes and places matter.
+          seed: key on the devices.
+        """
+        self._model, self._layout, self._pool = model, layout, pool
+        self.prefill = jax.jit(model.prefill)
+        self._empty = jax.jit(self._empty_caches)
+        state = self.idle(view)
+        pinned: dict[str, Any] = {
+            "donate_argnames": ("state",),
+            "out_shardings": jax.tree.map(lambda x: x.sharding, state),
+        }
+        put = partial(admit, model, shards=layout.num_row_shards)
+        self.admit = jax.jit(put, static_argnames=("capacity",), **pinned)
+        self.decode = jax.jit(partial(decode, model), **pinned)
+        self.halt = jax.jit(halt, **pinned)
+        # A tree of another size cannot be made in place, so these two do not donate.
+        fit = partial(jax.jit, model.resize, static_argnames=("capacity",))
+        self._fit_prefix = fit(out_shardings=pinned["out_shardings"].prefix)
+        self._fit_cache = fit(out_shardings=pinned["out_shardings"].cache)
+        self._run_all(view, state, seed)
+
+    def idle(self, view: PyTree) -> Slots:
+        """Empty slots of the smallest sizes."""
+        pool, rows = self._pool, self._layout.rows
+        prefix, cache = self._empty(view)
+        prompts = jax.ShapeDtypeStruct((pool.slots, 1), np.int32), jax.ShapeDtypeStruct((pool.slots,), np.int32)
+        hidden = jax.eval_shape(self._model.prefill, view, *prompts)[0]
+        words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
+        shape = (pool.slots, pool.lanes)
+        text = (*shape, pool.completions[-1])
+        return Slots(
+            prefix=prefix,
+            cache=cache,
+            first=rows(np.zeros(hidden.shape, hidden.dtype)),
+            keys=rows(np.zeros((*shape, *words), np.uint32)),
+            active=rows(np.zeros(shape, bool)),
+            last=rows(np.zeros(shape, np.int32)),
+            lengths=rows(np.zeros(shape, np.int32)),
+            tokens=rows(np.zeros(text, np.int32)),
+            logprobs=rows(np.zeros(text, np.float32)),
+            steps=self._layout.everywhere(np.int32(0)),
+        )
+
+    def resize(self, state: Slots, *, prompt: int, own: int) -> Slots:
+        """The slots with room for prompts and completions of other sizes."""
+        prefix, cache = self._fit_prefix(state.prefix, capacity=prompt), self._fit_cache(state.cache, capacity=own)
+        return state._replace(prefix=prefix, cache=cache)
+
+    def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
+        prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])
+        return prefix, self._model.new_cache(view, prefix, self._pool.lanes, self._pool.completions[0])
+
+    def _run_all(self, view: PyTree, state: Slots, seed: KeyArray) -> None:
+        pool, rows, everywhere = self._pool, self._layout.rows, self._layout.everywhere
+        truncation = Truncation(np.float32(1), np.int32(0), np.float32(1), np.float32(0))
+        none = np.int32(0)
+        truncation, stops, limits, step = everywhere(
+            (truncation, padded_stops([0]), Limits(none, none, none, none), none)
+        )
+        nothing = rows(no_admission(pool.slots))
+        arrived = []
+        for prompt in pool.prompts:
+            text = rows((np.zeros((pool.prefill, prompt), np.int32), np.ones(pool.prefill, np.int32)))
+            arrived.append(self.prefill(view, *text))
+            for own in pool.completions:
+                state = self.resize(state, prompt=prompt, own=own)
+                state = self.decode(view, truncation, stops, limits, state=state)
+            for first, prefix in arrived:
+                state = self.admit(
+                    state=state, prefix=prefix, first=first, new=nothing, seed=seed, step=step, capacity=prompt
+                )
+            state = self.halt(state=state, lanes=rows(np.zeros((pool.slots, pool.lanes), bool)))
+        for sizes, fit, tree in (
+            (pool.prompts, self._fit_prefix, state.prefix),
+            (pool.completions, self._fit_cache, state.cache),
+        ):
+            for before, after in itertools.permutations(sizes, 2):
+                fit(fit(tree, capacity=before), capacity=after)
