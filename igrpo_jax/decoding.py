@@ -1,7 +1,7 @@
 """The device side of sampling: slots of prompts, lanes that decode their completions, and the programs over both.
 
-A slot holds one prompt's prefix and draws one sample of that prompt in each of its W lanes. The host empties slots whose
-lanes have all ended and fills them again; nothing moves in memory for that.
+A slot holds one prompt's prefix and draws one sample of that prompt in each of its W lanes. The host empties slots
+whose lanes have all ended and fills them again; nothing moves in memory for that.
 """
 
 from typing import NamedTuple
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from igrpo_jax.draw import Truncation, draw, uniforms
+from igrpo_jax.draw import Truncation, draw, row_keys, uniforms
 from igrpo_jax.types import AnyArray, KeyArray, Model, PyTree
 
 
@@ -100,24 +100,18 @@ def admit(
     def put(now, then):
         return jnp.where(jnp.expand_dims(new.fresh, tuple(range(1, now.ndim))), then, now)
 
-    lane = jnp.arange(state.active.shape[1])
-    key = lambda stage, problem, offset: _sample_keys(seed, step, stage, problem, offset + lane)
+    lane = jnp.arange(state.active.shape[1])[None, :]
+    keys = row_keys(seed, step, new.stages, new.ids, new.offset[:, None] + lane)
     arrived = jax.tree.map(take, (model.resize(prefix, capacity), first))
     prefix, first = jax.tree.map(put, (state.prefix, state.first), arrived)
     return state._replace(
         prefix=prefix,
         first=first,
-        keys=put(state.keys, jax.vmap(key)(new.stages, new.ids, new.offset)),
-        active=put(state.active, lane[None, :] < new.wanted[:, None]),
+        keys=put(state.keys, jax.random.key_data(keys)),
+        active=put(state.active, lane < new.wanted[:, None]),
         last=put(state.last, jnp.zeros_like(state.last)),
         lengths=put(state.lengths, jnp.zeros_like(state.lengths)),
     )
-
-
-def _sample_keys(seed: KeyArray, step: Array, stage: Array, problem: Array, samples: Array) -> UInt32[Array, "W words"]:
-    """Named by (seed, step, stage, problem, sample): slot, lane and device play no part."""
-    key = jax.random.fold_in(jax.random.fold_in(jax.random.fold_in(seed, step), stage), problem)
-    return jax.vmap(lambda sample: jax.random.key_data(jax.random.fold_in(key, sample)))(samples)
 
 
 def halt(state: Slots, lanes: Bool[Array, "S W"]) -> Slots:

@@ -9,8 +9,11 @@ from jaxtyping import Array, Float, Int, Key, UInt32
 
 from igrpo_jax.types import AnyArray, KeyArray
 
-BLOCK = 256
-"""Tokens a block of the two-level inverse CDF."""
+BLOCK = 128
+"""Tokens a block of the two-level sums; divides the vocabularies of all common models."""
+
+ONE_BITS = 0x3F800000
+"""The bit pattern of 1.0, the weight of the most probable token."""
 
 
 class Truncation(NamedTuple):
@@ -30,22 +33,30 @@ class Truncation(NamedTuple):
 
 
 def row_keys(
-    seed: KeyArray, step: Int[Array, ""], stage: Int[Array, ""], ids: UInt32[Array, " P"], num_samples: int
+    seed: KeyArray,
+    step: Int[Array, ""],
+    stages: Int[AnyArray, " P"],
+    ids: UInt32[AnyArray, " P"],
+    samples: Int[AnyArray, "P G"],
 ) -> Key[Array, "P G"]:
     """Keys named by (seed, step, stage, problem, sample): batch position, batch shape and devices play no part."""
-    key = jax.random.fold_in(jax.random.fold_in(seed, step), stage)
-    problems = jax.vmap(lambda i: jax.random.fold_in(key, i))(ids)
-    return jax.vmap(lambda k: jax.vmap(lambda j: jax.random.fold_in(k, j))(jnp.arange(num_samples)))(problems)
+    of_step = jax.random.fold_in(seed, step)
+
+    def of_problem(stage, problem, samples):
+        key = jax.random.fold_in(jax.random.fold_in(of_step, stage), problem)
+        return jax.vmap(lambda sample: jax.random.fold_in(key, sample))(samples)
+
+    return jax.vmap(of_problem)(stages, ids, samples)
 
 
-def uniforms(keys: Key[Array, "*rows"], position: Int[Array, ""]) -> Float[Array, "*rows"]:
+def uniforms(keys: Key[Array, "*rows"], position: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
     """One number strictly inside (0, 1) a row for the token at `position` of its completion.
 
     They are the midpoints of 2**23 equal intervals: a 0, which `jax.random.uniform` gives once in 2**23 draws, would
     draw the first token of the vocabulary however improbable it is.
     """
-    flat = keys.reshape(-1)
-    draws = jax.vmap(lambda k: jax.random.uniform(jax.random.fold_in(k, position)))(flat)
+    one = lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
+    draws = jax.vmap(one)(keys.reshape(-1), position.reshape(-1))
     return draws.reshape(keys.shape) + 2**-24
 
 
@@ -70,78 +81,124 @@ def draw(
     peak = logits.max(-1, keepdims=True)
     weights = jnp.exp((logits - peak) / temperature)
     cut = (truncation.top_k > 0) | (truncation.top_p < 1) | (truncation.min_p > 0)
-    weights = jax.lax.cond(cut & ~greedy, lambda w: _truncate(w, truncation), lambda w: w, weights)
-    tokens, total = jax.lax.cond(greedy, _first_best, _inverse_cdf, weights, uniform)
+    floor, mass = jax.lax.cond(
+        cut & ~greedy,
+        lambda: _truncate(weights, truncation),
+        lambda: (jnp.zeros(weights.shape[:-1], weights.dtype), _block_sums(weights)),
+    )
+    cumulative = jnp.cumsum(mass, axis=-1)
+    tokens = jax.lax.cond(
+        greedy, lambda: _first_best(logits, peak), lambda: _inverse_cdf(weights, floor, mass, cumulative, uniform)
+    )
+    total = cumulative[..., -1]
     chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
     logprobs = (chosen - peak) / temperature - jnp.log(total)[..., None]
     return tokens, logprobs[..., 0]
 
 
-def _first_best(weights: Array, uniform: Array) -> tuple[Array, Array]:
-    """The most probable token, the first of equals, and the weights' sum."""
-    del uniform
-    return jnp.argmax(weights, axis=-1).astype(jnp.int32), weights.sum(-1)
+def _first_best(logits: Float[Array, "*rows V"], peak: Float[Array, "*rows 1"]) -> Int[Array, "*rows"]:
+    """The first of the most probable tokens; `argmax` takes several times as long on CPU."""
+    size = logits.shape[-1]
+    return jnp.minimum(jnp.min(jnp.where(logits >= peak, _slots(size, logits.ndim), size), axis=-1), size - 1)
 
 
-def _inverse_cdf(weights: Float[Array, "*rows V"], uniform: Float[Array, "*rows"]) -> tuple[Array, Array]:
-    """First a block of the vocabulary by its mass, then a token inside it; also returns the weights' sum.
+def _inverse_cdf(weights: Array, floor: Array, mass: Array, cumulative: Array, uniform: Array) -> Array:
+    """First a block of the vocabulary by its mass, then a token of weight ≥ floor inside it.
 
     Rounding can push the target past the last mass; the last token with any weight is then meant, so a token of
     weight zero is never drawn.
     """
     size = weights.shape[-1]
-    pad = -size % BLOCK
-    padded = jnp.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, pad)])
-    blocks = padded.reshape(*weights.shape[:-1], -1, BLOCK)
-    mass = blocks.sum(-1)
-    cumulative = jnp.cumsum(mass, axis=-1)
-    total = cumulative[..., -1]
-    target = uniform * total
+    target = uniform * cumulative[..., -1]
     block = _first_past(cumulative, mass, target)
     before = jnp.take_along_axis(cumulative - mass, block[..., None], axis=-1)[..., 0]
-    inside = jnp.take_along_axis(blocks, block[..., None, None], axis=-2)[..., 0, :]
+    tokens = block[..., None] * BLOCK + _slots(BLOCK, block.ndim + 1)
+    inside = jnp.take_along_axis(weights, jnp.minimum(tokens, size - 1), axis=-1)
+    inside = jnp.where((inside >= floor[..., None]) & (tokens < size), inside, 0.0)
     token = _first_past(jnp.cumsum(inside, axis=-1), inside, target - before)
-    return block * BLOCK + token, total
+    return block * BLOCK + token
 
 
 def _first_past(cumulative: Array, mass: Array, target: Array) -> Array:
     """First index whose cumulative mass exceeds the target, never one without mass."""
     first = jnp.sum(cumulative <= target[..., None], axis=-1, dtype=jnp.int32)
-    slots = jnp.expand_dims(jnp.arange(mass.shape[-1], dtype=jnp.int32), tuple(range(mass.ndim - 1)))
+    slots = _slots(mass.shape[-1], mass.ndim)
     last = jnp.max(jnp.where(mass > 0, slots, -1), axis=-1)
     at_or_after = (slots >= first[..., None]) & (mass > 0)
     following = jnp.min(jnp.where(at_or_after, slots, mass.shape[-1]), axis=-1)
     return jnp.minimum(following, last)
 
 
-def _truncate(weights: Float[Array, "*rows V"], truncation: Truncation) -> Float[Array, "*rows V"]:
-    """Zeroes what top-k, top-p and min-p cut off. Weights are relative to the most probable token's, which is 1."""
+def _slots(size: int, ndim: int) -> Int[Array, "..."]:
+    """Indices along the last of `ndim` axes."""
+    return jnp.arange(size, dtype=jnp.int32).reshape((1,) * (ndim - 1) + (size,))
+
+
+def _block_sums(x: Float[Array, "*rows V"]) -> Float[Array, "*rows blocks"]:
+    """Sums of each `BLOCK` entries; the last block may be short, which costs no padded copy."""
+    whole = x.shape[-1] // BLOCK * BLOCK
+    sums = x[..., :whole].reshape(*x.shape[:-1], whole // BLOCK, BLOCK).sum(-1)
+    if whole == x.shape[-1]:
+        return sums
+    return jnp.concatenate([sums, x[..., whole:].sum(-1, keepdims=True)], axis=-1)
+
+
+def _truncate(
+    weights: Float[Array, "*rows V"], truncation: Truncation
+) -> tuple[Float[Array, "*rows"], Float[Array, "*rows blocks"]]:
+    """The weight below which top-k, top-p and min-p cut, and the blocks' sums of what is left.
+
+    Weights are relative to the most probable token's, which is 1. Tokens lighter than (1 - top_p) / V of the mass have
+    together less than 1 - top_p of it, so the nucleus ends above that; half of it leaves room for rounding.
+    """
     size = weights.shape[-1]
-    k = jnp.where(truncation.top_k > 0, truncation.top_k, size).astype(jnp.float32)
-    kept = jnp.where(weights >= _threshold(weights, jnp.ones_like(weights), k), weights, 0.0)
-    wanted = jnp.where(truncation.top_p < 1, truncation.top_p, 0.0) * kept.sum(-1)
-    floor = jnp.where(truncation.top_p < 1, _threshold(kept, kept, wanted), 0.0)
-    floor = jnp.maximum(floor, truncation.min_p)
-    return jnp.where(kept >= floor, kept, 0.0)
+    k = jnp.where(truncation.top_k > 0, jnp.minimum(truncation.top_k, size), size).astype(jnp.float32)
+    everything = jnp.zeros(weights.shape[:-1], jnp.float32)
+    lowest = _threshold(weights, everything, everything + size, everything + k, counting=True)
+    total = _mass(weights, lowest, counting=False)
+    light = jnp.maximum(lowest, (1 - truncation.top_p) / (2 * size) * total)
+    wanted = jnp.where(truncation.top_p < 1, truncation.top_p * total, jnp.inf)
+    floor = jnp.maximum(_threshold(weights, light, total, wanted, counting=False), truncation.min_p)
+    return floor, _block_sums(jnp.where(weights >= floor[..., None], weights, 0.0))
 
 
 def _threshold(
-    weights: Float[Array, "*rows V"], mass: Float[Array, "*rows V"], wanted: Array
-) -> Float[Array, "*rows 1"]:
-    """The largest τ for which the mass of all weights ≥ τ is at least `wanted`: exact, by bisecting float32 bits.
+    weights: Float[Array, "*rows V"],
+    low: Float[Array, "*rows"],
+    most: Float[Array, "*rows"],
+    wanted: Float[Array, "*rows"],
+    *,
+    counting: bool,
+) -> Float[Array, "*rows"]:
+    """A τ ≥ low such that the tokens of weight ≥ τ have the mass (or count) `wanted`, and without the lightest not.
 
-    Positive floats order like their bit patterns, so 31 halvings of [0, 1] end at one value.
+    Positive floats order like their bit patterns, so halving the interval of patterns is exact. A row is settled when
+    one token less would be too little: mostly after a dozen passes over the weights, with ties at the threshold after
+    up to 30. From then on it is left alone, so that no row depends on another. `most` bounds the mass above `low`.
     """
-    wanted = jnp.broadcast_to(wanted, weights.shape[:-1])
 
-    def halve(_, bounds):
-        low, high = bounds
-        middle = low + (high - low + 1) // 2
-        value = jax.lax.bitcast_convert_type(middle, jnp.float32)
-        enough = jnp.where(weights >= value[..., None], mass, 0.0).sum(-1) >= wanted
-        return jnp.where(enough, middle, low), jnp.where(enough, high, middle - 1)
+    def unsettled(low, high, mass):
+        lightest = 1.0 if counting else _float(low)
+        return (high - low > 1) & (mass - wanted >= lightest)
 
-    one = 0x3F800000  # the bits of 1.0
-    low = jnp.zeros(weights.shape[:-1], jnp.int32)
-    bits, _ = jax.lax.fori_loop(0, 31, halve, (low, jnp.full_like(low, one)))
-    return jax.lax.bitcast_convert_type(bits, jnp.float32)[..., None]
+    def halve(bounds):
+        low, high, mass = bounds
+        going = unsettled(*bounds)
+        middle = low + (high - low) // 2
+        found = _mass(weights, _float(middle), counting=counting)
+        up, down = going & (found >= wanted), going & ~(found >= wanted)
+        return jnp.where(up, middle, low), jnp.where(down, middle, high), jnp.where(up, found, mass)
+
+    bits = jax.lax.bitcast_convert_type(low, jnp.int32)
+    bounds = (bits, jnp.full_like(bits, ONE_BITS + 1), most)
+    low, _, _ = jax.lax.while_loop(lambda bounds: unsettled(*bounds).any(), halve, bounds)
+    return _float(low)
+
+
+def _float(bits: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
+
+
+def _mass(weights: Float[Array, "*rows V"], low: Float[Array, "*rows"], *, counting: bool) -> Float[Array, "*rows"]:
+    """Sum, or number, of the weights ≥ low."""
+    return _block_sums(jnp.where(weights >= low[..., None], 1.0 if counting else weights, 0.0)).sum(-1)

@@ -156,7 +156,7 @@ def grade(
     names = set.union(*(set(problem.columns) for problem in repeated))
     columns = {name: [problem.columns.get(name) for problem in repeated] for name in sorted(names)}
     columns["ended"] = [bool(end) for _, samples in finished for end in samples.ended]
-    scores = reward([problem.question for problem in repeated], sum(texts, []), columns)
+    scores = reward([problem.question for problem in repeated], [text for group in texts for text in group], columns)
     ends = np.cumsum([len(group) for group in texts]).tolist()
     return [
         Group(request.prompt, samples, group, scores.part(end - len(group), end))

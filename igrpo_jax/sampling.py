@@ -217,7 +217,7 @@ class _Flight:
             )  # fmt: skip
 
     def choose(self) -> tuple[Admission, list[list[int]]]:
-        """Assigns waiting samples to idle slots, shards in turn: the admission, and the prompts to prefill, by shard."""
+        """Gives waiting samples to idle slots, shards in turn; the admission, and the prompts to prefill by shard."""
         pool, shards = self.pool, self.layout.num_row_shards
         slots, room = pool.slots // shards, pool.prefill // shards
         new = no_admission(pool.slots)
@@ -239,8 +239,8 @@ class _Flight:
                 array[slot] = value
             if job.taken == request.num_samples:
                 self.waiting.popleft()
-        texts = [[job.request.prompt for job in there] + [[0]] * (room - len(there)) for there in jobs]
-        return new, sum(texts, [])
+        rows = [there[i] if i < len(there) else None for there in jobs for i in range(room)]
+        return new, [job.request.prompt if job else [0] for job in rows]
 
     def fit(self) -> None:
         """Gives prefixes and caches the smallest sizes that hold what is in flight, for some steps at least."""

@@ -23,11 +23,18 @@ TRUNCATIONS = [
     {"top_p": 0.9, "min_p": 0.1},
     {"top_k": 12, "top_p": 0.95, "min_p": 0.02},
 ]
-SIZE = BLOCK + 44
+SIZE = 2 * BLOCK + 44
 ROWS = 2048
 
 run = jax.jit(draw)
-keyed = jax.jit(lambda seed, step, stage, ids, position: uniforms(row_keys(seed, step, stage, ids, 32), position))
+
+
+@jax.jit
+def keyed(seed, step, stage, ids, position):
+    rows = ids.shape[0]
+    samples = jnp.broadcast_to(jnp.arange(32), (rows, 32))
+    keys = row_keys(seed, step, jnp.full(rows, stage, jnp.int32), ids, samples)
+    return uniforms(keys, jnp.broadcast_to(position, keys.shape))
 
 
 def truncation(*, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
@@ -106,10 +113,11 @@ def test_a_token_without_probability_is_never_drawn(logits, settings):
 def test_rounding_never_leads_past_the_last_token():
     """In some of these rows the sum inside a block comes out smaller than the block's part of the target."""
     rows = np.random.default_rng(4).normal(0, 4, (ROWS, SIZE)).astype(np.float32)
-    rows[:, -20:] = -np.inf
-    tokens, logprobs = run(rows, np.full(ROWS, 1 - 2**-24, np.float32), truncation())
-    assert np.max(tokens) < SIZE - 20
-    assert np.isfinite(logprobs).all()
+    for size in (SIZE, SIZE - 20):
+        rows[:, size:] = -np.inf
+        tokens, logprobs = run(rows, np.full(ROWS, 1 - 2**-24, np.float32), truncation())
+        assert np.max(tokens) < size
+        assert np.isfinite(logprobs).all()
 
 
 @pytest.mark.parametrize("size", [1, BLOCK, 2 * BLOCK + 1])
@@ -148,6 +156,51 @@ def test_top_k_keeps_exactly_k(k):
     np.testing.assert_array_equal(np.unique(tokens), np.sort(np.argsort(-logits)[:k]))
 
 
+SHAPES = ["peaked", "wide", "flat", "tied", "equal", "one", "masked"]
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Distributions over 33 blocks and a short one, whose thresholds lie anywhere from the first token to the last."""
+    rng, size = np.random.default_rng(2), 33 * BLOCK + 5
+    wide = rng.normal(0, 3, size)
+    one, masked = np.full(size, -np.inf), np.where(rng.random(size) < 0.5, wide, -np.inf)
+    one[-2] = 1.5
+    flat, tied = rng.normal(0, 0.1, size), np.round(rng.normal(0, 2, size))
+    peaked = -1.2 * np.log(1 + rng.permutation(size))
+    return np.stack([peaked, wide, flat, tied, np.zeros(size), one, masked]).astype(np.float32)
+
+
+BOUNDS = [
+    {},
+    {"top_p": 0.95},
+    {"top_p": 0.3},
+    {"top_p": 1e-6},
+    {"top_p": 0.999},
+    {"top_k": 1},
+    {"top_k": 7},
+    {"top_k": 1500},
+    {"top_k": 33 * BLOCK + 4},
+    {"top_k": 1500, "top_p": 0.95},
+    {"top_k": 10_000, "top_p": 0.8, "min_p": 0.02},
+    {"top_k": 50, "top_p": 0.9, "min_p": 0.1},
+]
+
+
+@pytest.mark.parametrize("settings", BOUNDS, ids=str)
+def test_the_kept_set_is_the_definitions_to_the_token(shapes, settings):
+    """The lightest kept token can be drawn, and has the probability that it has when no lighter one is kept."""
+    p = np.stack([expected(row, **settings) for row in shapes])
+    places = np.arange(len(p)), np.where(p > 0, p, np.inf).argmin(-1)
+    uniform = (np.cumsum(p, axis=-1) - p / 2)[places].astype(np.float32)
+    enough = p[places] > 2e-7  # float32 numbers reach tokens as improbable as that one by one
+    assert enough.all() or not settings.get("top_p", 1) < 0.99
+    tokens, logprobs = run(shapes, uniform, truncation(**settings))
+    for name, token, lightest in zip(np.array(SHAPES)[enough], tokens[enough], places[1][enough], strict=True):
+        assert int(token) == lightest, name
+    np.testing.assert_allclose(logprobs, np.log(p[places[0], tokens]), atol=3e-6)
+
+
 def test_rows_are_drawn_apart_and_keep_their_shape(logits):
     rows = np.stack([logits, np.roll(logits, 9), -np.where(np.isinf(logits), 0, logits)])[None].repeat(2, 0)
     uniform = np.array([[0.1, 0.5, 0.9], [0.95, 0.3, 0.2]], np.float32)
@@ -184,8 +237,13 @@ def test_every_part_of_the_identity_changes_the_noise():
 def test_the_same_identity_has_the_same_noise_wherever_it_stands():
     whole = noise(ids=(9, 5, 2**32 - 1, 0), position=4)
     np.testing.assert_array_equal(noise(ids=(0, 7, 5), position=4)[[0, 2]], whole[[3, 1]])
-    keys = row_keys(jax.random.key(0), jnp.int32(0), jnp.int32(1), jnp.array([2**32 - 1, 5], jnp.uint32), 3)
-    np.testing.assert_array_equal(uniforms(keys, jnp.int32(4)), whole[[2, 1], :3])
+    problems = jnp.array([2**32 - 1, 5], jnp.uint32)
+    samples = jnp.array([[0, 1, 2], [0, 1, 2]])
+    keys = row_keys(jax.random.key(0), jnp.int32(0), jnp.array([1, 1]), problems, samples)
+    np.testing.assert_array_equal(uniforms(keys, jnp.full((2, 3), 4)), whole[[2, 1], :3])
+    mixed = uniforms(keys, jnp.array([[4, 0, 4], [0, 4, 0]]))
+    np.testing.assert_array_equal(mixed[[0, 0, 1], [0, 2, 1]], whole[[2, 2, 1], [0, 2, 1]])
+    assert not np.isin(mixed[[0, 1, 1], [1, 0, 2]], whole).any()
 
 
 def test_uniforms_lie_strictly_inside_the_unit_interval_and_are_spread_evenly():
