@@ -4,10 +4,11 @@ A slot holds one prompt's prefix and draws one sample of that prompt in each of 
 whose lanes have all ended and fills them again; nothing moves in memory for that.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
 from igrpo_jax.draw import Truncation, draw, row_keys, uniforms
@@ -72,10 +73,10 @@ class Limits(NamedTuple):
       steps: return after this many steps.
     """
 
-    length: Int[AnyArray, ""]
-    room: Int[AnyArray, ""]
-    wake: Int[AnyArray, ""]
-    steps: Int[AnyArray, ""]
+    length: Int[AnyArray | np.number, ""]
+    room: Int[AnyArray | np.number, ""]
+    wake: Int[AnyArray | np.number, ""]
+    steps: Int[AnyArray | np.number, ""]
 
 
 def admit(
@@ -141,7 +142,7 @@ def decode(
     return jax.lax.while_loop(unfinished, token, state)
 
 
-def _append(state: Slots, tokens: Array, logprobs: Array, stops: Array, length: Array) -> Slots:
+def _append(state: Slots, tokens: Array, logprobs: Array, stops: Array, length: Any) -> Slots:
     """Writes down one token a lane; lanes that have ended keep theirs."""
     place = jnp.where(state.active, state.lengths, state.tokens.shape[2])  # out of bounds is dropped
     write = jax.vmap(jax.vmap(lambda row, place, value: row.at[place].set(value, mode="drop")))

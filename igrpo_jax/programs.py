@@ -95,9 +95,7 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
 def no_admission(slots: int) -> Admission:
     """Work for none of the slots, to be filled in."""
     zeros = lambda dtype: np.zeros(slots, dtype)
-    return Admission(
-        zeros(bool), zeros(np.int32), zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32)
-    )
+    return Admission(zeros(bool), zeros(np.int32), zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32))
 
 
 class Programs:

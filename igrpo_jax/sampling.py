@@ -294,13 +294,12 @@ class _Flight:
 
     def harvest(self) -> None:
         """Empties the slots that are done, and hands on the requests that are complete."""
-        done = [s for s, task in enumerate(self.tasks) if task and not self.active[s].any()]
+        done = [(s, task) for s, task in enumerate(self.tasks) if task and not self.active[s].any()]
         if not done:
             return
         tokens, logprobs, lengths = jax.device_get((self.state.tokens, self.state.logprobs, self.state.lengths))
         finished, size = [], self.settings.max_completion_length
-        for slot in done:
-            job, offset, count = self.tasks[slot]
+        for slot, (job, offset, count) in done:
             self.tasks[slot] = None
             rows = slice(offset, offset + count)
             job.tokens[rows], job.logprobs[rows] = tokens[slot, :count, :size], logprobs[slot, :count, :size]

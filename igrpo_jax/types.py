@@ -158,7 +158,7 @@ class Model(Protocol):
         ...
 
     def new_cache(self, policy: PyTree, prefix: PyTree, num_samples: int, capacity: int) -> PyTree:
-        """An empty cache for `capacity` own tokens of `num_samples` completions a prompt; prompts first in each leaf."""
+        """An empty cache: `num_samples` completions a prompt, `capacity` tokens; every leaf has the prompts first."""
         ...
 
     def resize(self, tree: PyTree, capacity: int) -> PyTree:

@@ -1,5 +1,6 @@
 """The sampler on a tiny decoder: it is the trainer's policy, and nothing around a completion has an effect on it."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -11,8 +12,10 @@ import pytest
 from igrpo_jax import sampling
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
+from igrpo_jax.decoding import Limits
+from igrpo_jax.draw import Truncation
 from igrpo_jax.logprobs import completion_logprobs
-from igrpo_jax.programs import make_pool
+from igrpo_jax.programs import Pool, Programs, make_pool, padded_stops
 from igrpo_jax.sampling import Sampler, pad_prompts
 from models import decoder
 
@@ -154,3 +157,21 @@ def test_greedy_equals_a_loop_of_argmax_over_plain_forwards(policy, reference, d
             tokens.append(int(reference(policy, prompt + tokens)[-1].argmax()))
         for g in range(4):
             assert samples.tokens[p, g, : samples.lengths[p, g]].tolist() == tokens
+
+
+def test_decoding_copies_neither_weights_nor_caches(policy, make_layout):
+    """In the compiled loop the caches are donated and written in place, and no weight is copied or transposed."""
+    view = decoder.sampling_view(policy, jnp.float32)
+    pool = Pool(slots=3, lanes=5, prefill=1, prompts=(11,), completions=(13,))
+    programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
+    one = np.float32(1), np.int32(0)
+    truncation, limits = Truncation(one[0], one[1], one[0], np.float32(0)), Limits(*[one[1]] * 4)
+    state = programs.idle(view)
+    program = programs.decode.lower(view, truncation, padded_stops([0]), limits, state=state)
+    text = program.compile({"xla_backend_optimization_level": 2}).as_text()
+    assert text.count("-alias") >= len(jax.tree.leaves(state.cache))
+    copied = {tuple(map(int, n.split(","))) for n in re.findall(r"= \w+\[([\d,]+)\]\S* (?:copy|transpose)\(", text)}
+    assert copied  # the pattern still fits the text
+    sizes = {np.prod(shape) for shape in copied}
+    forbidden = {x.size for x in jax.tree.leaves((view, state.cache, state.prefix.layers))} - {32, 8}
+    assert not sizes & forbidden
