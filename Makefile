@@ -5,9 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
-BENCHMARKS ?= $(sort $(wildcard benchmarks/*.py))
+BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,roofline sampling update step rollout grading scaling))
+# Which peers take part in benchmarks: all, none, or names. Each group has its own environment.
+PEERS ?= all
+PEER_STAMPS := .venv-peers/torch/.complete .venv-peers/tunix/.complete
 
-.PHONY: demo test lint format bench env lock clean
+.PHONY: demo test lint format bench peers env lock clean
 
 demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 	$(BIN)/python launch.py --config quickstart.py --mesh 1x1 --workdir runs/quickstart
@@ -24,9 +27,12 @@ format: $(STAMP)  ## what lint can put right by itself
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## every script of benchmarks/, one after the other
+bench: $(STAMP) $(if $(filter none,$(PEERS)),,peers)  ## every benchmark, one after the other; PEERS=none: ours alone
 	@test -n "$(BENCHMARKS)" || { echo "make bench: no script in benchmarks/; name some with BENCHMARKS=" >&2; exit 1; }
-	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; PYTHONPATH=. $(BIN)/python $$script; done
+	@set -e; for script in $(BENCHMARKS); do echo "== $$script"; \
+	  IGRPO_PEERS="$(PEERS)" PYTHONPATH=. $(BIN)/python $$script; done
+
+peers: $(PEER_STAMPS)  ## the environments of the peers that benchmarks compare with; one that fails is reported there
 
 env: $(STAMP)  ## the environment alone
 
@@ -36,7 +42,7 @@ lock: $(STAMP)  ## requirements.lock from pyproject.toml; newer versions with UP
 	  --custom-compile-command "make lock"
 
 clean:  ## removes the environment and caches; runs/ stays
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so an interrupted set-up starts over. setuptools comes first: with it the few packages that have
@@ -56,3 +62,13 @@ $(STAMP): requirements.lock
 	    "(Debian: apt install gcc python3-dev)" >&2; exit 1; }
 	@$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests|transformers/models)/' $(VENV)/lib || true
 	@touch $@
+
+# A peer that cannot be installed stops nothing: benchmarks show the reason, and the next `make peers` tries again.
+$(PEER_STAMPS): .venv-peers/%/.complete: benchmarks/requirements-%.txt
+	@echo "Setting up .venv-peers/$* from $<: some minutes, once."
+	@rm -rf .venv-peers/$* && mkdir -p .venv-peers
+	@if "$(PYTHON)" -m venv .venv-peers/$* >.venv-peers/$*.log 2>&1 && .venv-peers/$*/bin/python -m pip --quiet \
+	  --disable-pip-version-check --no-input install --requirement $< >>.venv-peers/$*.log 2>&1; \
+	then rm -f .venv-peers/$*.failed; touch $@; \
+	else rm -rf .venv-peers/$*; grep -v '^ *$$' .venv-peers/$*.log | tail -n 1 >.venv-peers/$*.failed; \
+	  echo "make: no environment for $*: $$(cat .venv-peers/$*.failed)" >&2; fi

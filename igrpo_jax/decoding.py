@@ -115,11 +115,6 @@ def admit(
     )
 
 
-def halt(state: Slots, lanes: Bool[Array, "S W"]) -> Slots:
-    """Ends the completions of the given lanes."""
-    return state._replace(active=state.active & jnp.logical_not(lanes))
-
-
 def decode(
     model: Model, view: PyTree, truncation: Truncation, stops: Int[Array, " stops"], limits: Limits, state: Slots
 ) -> Slots:

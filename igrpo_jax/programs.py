@@ -8,9 +8,10 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode, halt
+from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode
 from igrpo_jax.draw import Truncation
 from igrpo_jax.types import KeyArray, Layout, Model, PyTree
 
@@ -115,18 +116,17 @@ class Programs:
         self.prefill = jax.jit(model.prefill)
         self._empty = jax.jit(self._empty_caches)
         state = self.idle(view)
-        pinned: dict[str, Any] = {
-            "donate_argnames": ("state",),
-            "out_shardings": jax.tree.map(lambda x: x.sharding, state),
-        }
-        put = partial(admit, model, shards=layout.num_row_shards)
-        self.admit = jax.jit(put, static_argnames=("capacity",), **pinned)
-        self.decode = jax.jit(partial(decode, model), **pinned)
-        self.halt = jax.jit(halt, **pinned)
+        places = jax.tree.map(lambda x: x.sharding, state)
+        self._admit = jax.jit(
+            partial(admit, model, shards=layout.num_row_shards), static_argnames=("capacity",),
+            donate_argnames=("state",), out_shardings=places._replace(cache=None),
+        )  # fmt: skip
+        self.decode = jax.jit(partial(decode, model), donate_argnames=("state",), out_shardings=places)
+        self._halt = jax.jit(lambda active, lanes: active & jnp.logical_not(lanes), out_shardings=places.active)
         # A tree of another size cannot be made in place, so these two do not donate.
         fit = partial(jax.jit, model.resize, static_argnames=("capacity",))
-        self._fit_prefix = fit(out_shardings=pinned["out_shardings"].prefix)
-        self._fit_cache = fit(out_shardings=pinned["out_shardings"].cache)
+        self._fit_prefix = fit(out_shardings=places.prefix)
+        self._fit_cache = fit(out_shardings=places.cache)
         self._run_all(view, state, seed)
 
     def idle(self, view: PyTree) -> Slots:
@@ -150,6 +150,14 @@ class Programs:
             logprobs=rows(np.zeros(text, np.float32)),
             steps=self._layout.everywhere(np.int32(0)),
         )
+
+    def admit(self, state: Slots, **work: Any) -> Slots:
+        """See `decoding.admit`; the old slots are consumed. Caches do not pass through: one program for all sizes."""
+        return self._admit(state._replace(cache=None), **work)._replace(cache=state.cache)
+
+    def halt(self, state: Slots, lanes: Any) -> Slots:
+        """Ends the completions of the given lanes, bool[S, W]."""
+        return state._replace(active=self._halt(state.active, lanes))
 
     def resize(self, state: Slots, *, prompt: int, own: int) -> Slots:
         """The slots with room for prompts and completions of other sizes."""
@@ -177,9 +185,9 @@ class Programs:
                 state = self.decode(view, truncation, stops, limits, state=state)
             for first, prefix in arrived:
                 state = self.admit(
-                    state=state, prefix=prefix, first=first, new=nothing, seed=seed, step=step, capacity=prompt
+                    state, prefix=prefix, first=first, new=nothing, seed=seed, step=step, capacity=prompt
                 )
-            state = self.halt(state=state, lanes=rows(np.zeros((pool.slots, pool.lanes), bool)))
+            state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
         for sizes, fit, tree in (
             (pool.prompts, self._fit_prefix, state.prefix),
             (pool.completions, self._fit_cache, state.cache),

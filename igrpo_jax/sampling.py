@@ -212,7 +212,7 @@ class _Flight:
             first, prefix = self.programs.prefill(self.view, *self.layout.rows((tokens, lengths)))
             self.fit()
             self.state = self.programs.admit(
-                state=self.state, prefix=prefix, first=first, new=self.layout.rows(new), seed=self.seed, step=self.step,
+                self.state, prefix=prefix, first=first, new=self.layout.rows(new), seed=self.seed, step=self.step,
                 capacity=self.sizes[0],
             )  # fmt: skip
 
@@ -282,7 +282,7 @@ class _Flight:
             text = self.text(tokens[row][: self.lengths[row]].tolist())
             stop[row] = any(s in text for s in self.settings.stop_strings)
         if stop.any():
-            self.state = self.programs.halt(state=self.state, lanes=self.layout.rows(stop))
+            self.state = self.programs.halt(self.state, self.layout.rows(stop))
             self.look()
 
     def charge(self, seconds: float) -> None:

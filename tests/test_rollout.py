@@ -58,7 +58,13 @@ def reward(prompts, completions, columns):
     """1 for the gold answer, by a dictionary."""
     assert columns["answer"] == ["right"] * len(completions)
     values = np.array([{"right": 1.0}.get(text, 0.0) for text in completions], np.float32)
-    return Scores(values, {"accuracy": values}, list(completions), ["exact"] * len(completions), *np.zeros((2, len(completions)), int))
+    return Scores(
+        values,
+        {"accuracy": values},
+        list(completions),
+        ["exact"] * len(completions),
+        *np.zeros((2, len(completions)), int),
+    )
 
 
 def run(script, **algorithm):

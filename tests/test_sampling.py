@@ -280,4 +280,6 @@ def test_what_follows_raises_is_raised(one):
 
     requests, settings = [Request(0, 0, 1, [3], 1)], SamplingConfig(max_completion_length=1)
     with pytest.raises(ValueError, match="no such answer"):
-        sampler_of(one)(one.everywhere(np.zeros((4, 4), np.float32)), requests, step=0, settings=settings, follow=follow)
+        sampler_of(one)(
+            one.everywhere(np.zeros((4, 4), np.float32)), requests, step=0, settings=settings, follow=follow
+        )

@@ -108,11 +108,11 @@ def test_the_pool_has_no_effect(draws, make_layout, drawn, monkeypatch, pool):
     """Cache sizes, rows in flight, lanes a prompt, prompts prefilled at once: tokens stay what they are."""
     monkeypatch.setattr(sampling, "PATIENCE", 2)
     run = draws(make_layout("1x1"), **pool)
-    same(run(), drawn)
+    run([[1]], ids=(1,), num_samples=1, max_completion_length=1)
     with counting_compiles() as compiles:
         same(run(), drawn)
         same(run(stop_strings=("\n never",)), drawn)
-    assert compiles.count == 0
+    assert compiles.count == 0  # the first call, however small, has compiled everything
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4"])

