@@ -182,7 +182,7 @@ def initial_policy(config: Config, layout: Any, found: Any) -> Any:
     """The policy that training starts from, in its place on the mesh."""
     from models.load import load_policy
 
-    return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat == "full", seed=config.seed)
+    return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat, seed=config.seed)
 
 
 def make_learner(config: Config, layout: Any, found: Any) -> Any:
@@ -195,15 +195,15 @@ def make_learner(config: Config, layout: Any, found: Any) -> Any:
 
     auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     dtype = auto if config.model.dtype == "auto" else config.model.dtype
-    shapes = abstract(found.config, remat=config.model.remat == "full")
+    shapes = abstract(found.config, remat=config.model.remat)
     return Learner(decoder, layout, config, shapes, dtype=dtype)
 
 
 def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
-    from igrpo_jax.prompts import Prompter, refinement_limit
     from igrpo_jax.programs import make_pool
+    from igrpo_jax.prompts import Prompter, refinement_limit
     from igrpo_jax.sampling import Sampler
     from igrpo_jax.train import Run, Shapes
     from models import decoder

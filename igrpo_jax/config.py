@@ -164,8 +164,8 @@ class TrainConfig:
     """P; sequences a step are P x (num_drafts + num_generations)."""
     micro_batch: int = 1
     """Completions a device trains on at once; memory grows with it, results do not depend on it."""
-    logprob_chunk: int = 128
-    """Completion positions whose logits exist at once."""
+    logprob_chunk: int = 512
+    """Completion tokens whose logits a device holds at once."""
     save_every: int = 50
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2

@@ -1,5 +1,6 @@
-"""The update: micro-batches of completions, the loss, AdamW."""
+"""The update: gradients of the loss summed over micro-batches, AdamW."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,7 +13,11 @@ from jaxtyping import Array, Float, Int
 from igrpo_jax.config import Config, OptimConfig
 from igrpo_jax.logprobs import completion_logprobs
 from igrpo_jax.losses import igrpo_loss, token_mask, token_weights
-from igrpo_jax.types import AnyArray, Batch, Layout, Model, PyTree
+from igrpo_jax.microbatches import Completions, Portions, micro_batches
+from igrpo_jax.types import AnyArray, Layout, Model, PyTree
+
+GAP = "sampling/logp_difference"
+"""How far the trainer's log-probabilities are from the sampler's; reported where the sampler's are known."""
 
 
 class TrainState(NamedTuple):
@@ -25,24 +30,6 @@ class TrainState(NamedTuple):
 
     params: PyTree
     moments: optax.OptState
-
-
-class Completions(NamedTuple):
-    """Completions to train on, with their prompts; one leading axis of micro-batches once `micro_batches` has cut it.
-
-    Attributes:
-      prompts: int32[..., P, L].
-      prompt_lengths: int32[..., P].
-      tokens: int32[..., P, G, T].
-      batch: what the loss needs, [..., P, G] or [..., P, G, T]; its weights are made by the update.
-      sampled_logprobs: float32[..., P, G, T], the sampler's own, to report how far the trainer's are from them.
-    """
-
-    prompts: Int[AnyArray, "*micro P L"]
-    prompt_lengths: Int[AnyArray, "*micro P"]
-    tokens: Int[AnyArray, "*micro P G T"]
-    batch: Batch
-    sampled_logprobs: Float[AnyArray, "*micro P G T"] | None = None
 
 
 def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
@@ -59,39 +46,6 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
 
-def micro_batches(whole: Completions, *, rows: int, shards: int) -> Completions:
-    """Cuts a batch into micro-batches of `rows` completions a shard, on the host.
-
-    A group whose G does not fit is cut into sub-groups that share the prompt. Micro-batches are of one size, no larger
-    than their number needs; what is missing is filled up with completions of length 0, which do not count.
-
-    Args:
-      whole: [P, ...] arrays of numpy.
-      rows: completions a shard trains on at once, at most.
-      shards: number of devices that hold different rows.
-
-    Returns:
-      The same with shapes [M, p, ...] where p is a multiple of shards, with g = gcd(G, rows) completions a prompt and
-      p x g at most shards x rows.
-    """
-    p, g = whole.tokens.shape[:2]
-    part = int(np.gcd(g, rows))
-    copies = g // part
-    micro = -(-p * copies // (shards * (rows // part)))
-    per_micro = shards * -(-p * copies // (micro * shards))
-    fill = micro * per_micro - p * copies
-
-    def cut(x: AnyArray, per_sample: bool) -> np.ndarray:
-        x = np.reshape(x, (p * copies, part, *x.shape[2:])) if per_sample else np.repeat(x, copies, axis=0)
-        x = np.concatenate([x, np.zeros((fill, *x.shape[1:]), x.dtype)])
-        return x.reshape(-1, per_micro, *x.shape[1:])
-
-    samples = (whole.tokens, whole.batch, whole.sampled_logprobs)
-    tokens, batch, sampled_logprobs = jax.tree.map(partial(cut, per_sample=True), samples)
-    lengths = np.maximum(cut(whole.prompt_lengths, False), 1)
-    return Completions(cut(whole.prompts, False), lengths, tokens, batch, sampled_logprobs)
-
-
 class Learner:
     """The jitted functions that read and change a `TrainState`."""
 
@@ -105,9 +59,9 @@ class Learner:
           abstract_params: the policy's shapes, from `jax.eval_shape`.
           dtype: compute dtype of updates and of the sampling view.
         """
-        self._layout = layout
-        self._optimizer = optimizer(config.optim)
-        abstract = TrainState(abstract_params, jax.eval_shape(self._optimizer.init, abstract_params))
+        self._layout, self._config = layout, config
+        optimizer = adamw(config.optim)
+        abstract = TrainState(abstract_params, jax.eval_shape(optimizer.init, abstract_params))
         self.shardings: TrainState = layout.train_shardings(abstract)
         self.abstract = abstract
         self.num_parameters = sum(x.size for x in jax.tree.leaves(abstract_params))
@@ -115,12 +69,25 @@ class Learner:
         self.view = jax.jit(
             partial(model.sampling_view, dtype=dtype), out_shardings=layout.decode_shardings(view_shape)
         )
-        self._init = jax.jit(self._optimizer.init, out_shardings=self.shardings.moments)
-        compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk}
-        self._update = jax.jit(
-            partial(_update, config=config, optimizer=self._optimizer, **compute),
+        self._init = jax.jit(optimizer.init, out_shardings=self.shardings.moments)
+        scalar = layout.train_shardings(jax.ShapeDtypeStruct((), jnp.float32))
+        compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk * layout.num_row_shards}
+        self._compiled: set[str] = set()
+        self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type"), out_shardings=scalar)
+        self._zeros = jax.jit(
+            lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract_params),
+            out_shardings=self.shardings.params,
+        )
+        self._accumulate = jax.jit(
+            partial(_accumulate, config=config, **compute),
+            donate_argnames=("grads", "report"),
+            out_shardings=(self.shardings.params, scalar),
+        )
+        # Gradients are read once more here and have no output that could take their place.
+        self._apply = jax.jit(
+            partial(_apply, optimizer=optimizer),
             donate_argnames=("state",),
-            out_shardings=(self.shardings, None),
+            out_shardings=(self.shardings, scalar),
         )
         self._score = jax.jit(partial(_score, **compute))
 
@@ -128,38 +95,89 @@ class Learner:
         """A fresh optimizer around the given master weights."""
         return TrainState(params, self._init(params))
 
+    def cut(self, whole: Completions, *, rows: int, weight: float = 1.0) -> Portions:
+        """A term of the loss as micro-batches on the host; see `micro_batches`.
+
+        Args:
+          whole: every completion that was sampled; `batch.weights` are made here.
+          rows: completions a device trains on at once, at most.
+          weight: of the term.
+        """
+        shares = self._weights(
+            self._layout.everywhere(whole.batch.lengths),
+            size=whole.tokens.shape[2],
+            loss_type=self._config.algorithm.loss_type,
+        )
+        batch = whole.batch._replace(weights=weight * jax.device_get(shares))
+        return micro_batches(
+            whole._replace(batch=batch),
+            rows=rows,
+            shards=self._layout.num_row_shards,
+            keep_dead=self._config.algorithm.beta > 0,
+        )
+
+    def compile(self, state: TrainState, terms: Sequence[Portions], *, scores: bool) -> None:
+        """Compiles the update, and with `scores` the scoring, for every shape that the terms can have; once."""
+        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        grads = jax.tree.map(place, self.abstract.params, self.shardings.params)
+        before = grads if _several(terms) else None
+        number = self._layout.everywhere(np.float32(0))
+        reports = tuple(self._report(term.menu[0]) for term in terms)
+        if not self._compiled:
+            if before is not None:
+                self._zeros.lower().compile()
+            self._apply.lower(state, grads, reports, number).compile()
+        for part in (part for term in terms for part in term.menu):
+            shape = str(jax.tree.map(np.shape, part))
+            if shape in self._compiled:
+                continue
+            self._compiled.add(shape)
+            part = self._layout.rows(part)
+            self._accumulate.lower(state.params, before, self._report(part), part, number).compile()
+            if scores:
+                self._score.lower(state.params, *part[:3], number).compile()
+
     def update(
-        self,
-        state: TrainState,
-        terms: tuple[Completions, ...],
-        *,
-        weights: tuple[float, ...],
-        lr: float,
-        temperature: float,
+        self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One optimizer step on micro-batched completions; the old state is consumed.
+        """One optimizer step; the old state is consumed. Micro-batches are dispatched without waiting for any result.
 
         Args:
           state: donated.
-          terms: of the loss, each cut by `micro_batches`: the refinements, and the drafts if they are trained on.
-          weights: of the terms.
+          terms: of the loss, each made by `cut`: the refinements, and the drafts if they are trained on.
           lr: learning rate of this step.
           temperature: that the completions were sampled at.
 
         Returns:
-          The new state and device scalars: loss, grad_norm, and of the first term entropy (nats a token), the
-          sampler's distance and the metrics of `igrpo_loss`.
+          The new state and device scalars: loss, grad_norm, and of the first term, where any of it is trained on,
+          entropy (nats a token), the sampler's distance and the metrics of `igrpo_loss`.
         """
-        numbers = (np.asarray(weights, np.float32), np.float32(lr), np.float32(temperature))
-        return self._update(state, self._layout.rows(terms, axis=1), *self._layout.everywhere(numbers))
+        self.compile(state, terms, scores=False)
+        lr, temperature = self._layout.everywhere((np.float32(lr), np.float32(temperature)))
+        grads, reports = self._zeros() if _several(terms) else None, []
+        for term in terms:
+            report = self._report(term.menu[0])
+            for part in term.parts:
+                grads, report = self._accumulate(state.params, grads, report, self._layout.rows(part), temperature)
+            reports.append(report)
+        state, metrics = self._apply(state, grads, tuple(reports), lr)
+        if not terms[0].parts:
+            metrics = {name: metrics[name] for name in ("loss", "grad_norm")}
+        return state, metrics
 
-    def score(self, params: PyTree, batch: Completions, *, temperature: float) -> np.ndarray:
-        """Log-probabilities float32[M, p, g, T] of micro-batched completions under `params`, on the host."""
-        texts = self._layout.rows((batch.prompts, batch.prompt_lengths, batch.tokens), axis=1)
-        return jax.device_get(self._score(params, *texts, self._layout.everywhere(np.float32(temperature))))
+    def score(self, params: PyTree, term: Portions, *, temperature: float) -> list[jax.Array]:
+        """Log-probabilities float32[p, g, T] of every micro-batch under `params`, left on the devices."""
+        number = self._layout.everywhere(np.float32(temperature))
+        return [self._score(params, *self._layout.rows(part[:3]), number) for part in term.parts]
+
+    def _report(self, part: Completions) -> dict[str, jax.Array]:
+        names = ["loss", "tokens", "entropy", "kl", *(f"clip_ratio/{name}_mean" for name in ("low", "high", "region"))]
+        if part.sampled_logprobs is not None:
+            names += [f"{GAP}/mean", f"{GAP}/max"]
+        return self._layout.everywhere({name: np.float32(0) for name in names})
 
 
-def optimizer(config: OptimConfig) -> optax.GradientTransformation:
+def adamw(config: OptimConfig) -> optax.GradientTransformation:
     """Global-norm clip and AdamW up to the learning rate, which is a traced argument of the update."""
     return optax.chain(
         optax.clip_by_global_norm(config.max_grad_norm),
@@ -168,55 +186,61 @@ def optimizer(config: OptimConfig) -> optax.GradientTransformation:
     )
 
 
+def _several(terms: Sequence[Portions]) -> bool:
+    """Whether there can be several micro-batches; a gradient to add to would take memory for nothing otherwise."""
+    return sum(term.most for term in terms) > 1
+
+
 def _cast(params: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype), params)
+
+
+def _positions(chunk: int, tokens: Int[AnyArray, "P G T"]) -> int:
+    """Completion positions that hold at most `chunk` tokens."""
+    return max(chunk // (tokens.shape[0] * tokens.shape[1]), 1)
 
 
 def _loss(params, part: Completions, temperature, *, config: Config, model: Model, dtype: Any, chunk: int):
     """Loss of one micro-batch under float32 master weights, computed in `dtype`, and metrics: sums, but for maxima."""
     scored = completion_logprobs(
         model, _cast(params, dtype), part.prompts, part.prompt_lengths, part.tokens,
-        temperature=temperature, chunk=chunk,
+        temperature=temperature, chunk=_positions(chunk, part.tokens),
     )  # fmt: skip
     loss, metrics = igrpo_loss(scored.logprobs, part.batch, config.algorithm)
     mask = token_mask(part.batch.lengths, part.tokens.shape[-1])
     metrics |= {"loss": loss, "tokens": mask.sum(dtype=jnp.float32), "entropy": (scored.entropy * mask).sum()}
     if part.sampled_logprobs is not None:
         gap = jnp.abs(scored.logprobs - part.sampled_logprobs) * mask
-        metrics |= {"sampling/logp_difference/mean": gap.sum(), "sampling/logp_difference/max": gap.max()}
+        metrics |= {f"{GAP}/mean": gap.sum(), f"{GAP}/max": gap.max()}
     return loss, metrics
 
 
-def _update(state: TrainState, terms, weights, lr, temperature, *, config, optimizer, model, dtype, chunk):
-    """Sums gradients over the micro-batches of every term, then takes one AdamW step."""
+def _accumulate(params, grads, report, part: Completions, temperature, *, config, model, dtype, chunk):
+    """Adds a micro-batch's gradient, and metrics, to those so far; None where there can be no other gradient."""
     grad = jax.grad(partial(_loss, config=config, model=model, dtype=dtype, chunk=chunk), has_aux=True)
+    more, metrics = grad(params, part, temperature)
+    join = lambda name: jnp.maximum if name.endswith("/max") else jnp.add
+    report = {name: join(name)(report[name], metrics[name]) for name in report}
+    return more if grads is None else jax.tree.map(jnp.add, grads, more), report
 
-    def accumulate(grads, part):
-        more, metrics = grad(state.params, part, temperature)
-        return jax.tree.map(jnp.add, grads, more), metrics
 
-    grads, reports = jax.tree.map(jnp.zeros_like, state.params), []
-    for term, weight in zip(terms, weights, strict=True):
-        shares = token_weights(term.batch.lengths, size=term.tokens.shape[-1], loss_type=config.algorithm.loss_type)
-        term = term._replace(batch=term.batch._replace(weights=weight * shares))
-        grads, report = jax.lax.scan(accumulate, grads, term)
-        reports.append({name: x.max() if name.endswith("/max") else x.sum() for name, x in report.items()})
+def _apply(state: TrainState, grads, reports, lr, *, optimizer):
+    """One AdamW step on the gradient of all micro-batches, and the metrics of the whole batch."""
     updates, moments = optimizer.update(grads, state.moments, state.params)
     params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
-    metrics = reports[0]
+    metrics = dict(reports[0])
     tokens = jnp.maximum(metrics.pop("tokens"), 1.0)
-    for name in ("entropy", "sampling/logp_difference/mean"):
+    for name in ("entropy", f"{GAP}/mean"):
         if name in metrics:
             metrics[name] = metrics[name] / tokens
     metrics |= {"loss": sum(report["loss"] for report in reports), "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, moments), metrics
 
 
-def _score(params, prompts, prompt_lengths, tokens, temperature, *, model, dtype, chunk) -> Float[Array, "M P G T"]:
-    """Log-probabilities of every micro-batch."""
-    policy = _cast(params, dtype)
-
-    def score(_, part):
-        return None, completion_logprobs(model, policy, *part, temperature=temperature, chunk=chunk).logprobs
-
-    return jax.lax.scan(score, None, (prompts, prompt_lengths, tokens))[1]
+def _score(params, prompts, prompt_lengths, tokens, temperature, *, model, dtype, chunk) -> Float[Array, "P G T"]:
+    """Log-probabilities of a micro-batch."""
+    scored = completion_logprobs(
+        model, _cast(params, dtype), prompts, prompt_lengths, tokens,
+        temperature=temperature, chunk=_positions(chunk, tokens),
+    )  # fmt: skip
+    return scored.logprobs

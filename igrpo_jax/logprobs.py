@@ -42,7 +42,7 @@ def completion_logprobs(
       prompt_lengths: int32[P].
       completions: int32[P, G, T], padded on the right with any token.
       temperature: divides the logits, as sampling does; must be positive.
-      chunk: completion positions scored at once.
+      chunk: completion positions scored at once, at most.
 
     Returns:
       `Scored`; values past a completion's length are finite and mean nothing.
@@ -63,9 +63,9 @@ def chunked_logprobs(
     temperature: Float[Array, ""],
     chunk: int,
 ) -> Scored:
-    """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, `chunk` positions at a time."""
+    """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, at most `chunk` positions at a time."""
     size = tokens.shape[2]
-    chunk = min(chunk, size)
+    chunk = -(-size // -(-size // chunk))
     fill = -size % chunk
     hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, fill), (0, 0)))
     tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, fill)))

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from igrpo_jax.checkpoint import Checkpoints
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.evaluate import DRAFTED, evaluate
-from igrpo_jax.learner import Completions, Learner, TrainState, learning_rate, micro_batches
+from igrpo_jax.learner import Learner, TrainState
 from igrpo_jax.memory import peak_gb
 from igrpo_jax.metrics import rollout_metrics, sample_rows
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
-from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, Stage, rollout
+from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, rollout
 from igrpo_jax.runlog import RunLog
-from igrpo_jax.sampling import Sampler, pad_prompts
-from igrpo_jax.types import Batch, Follow, Layout, Problem, PyTree, Request, Sample, Usage
+from igrpo_jax.sampling import Sampler
+from igrpo_jax.types import Follow, Layout, Problem, PyTree, Request, Sample, Usage
+from igrpo_jax.updates import update
 
 WARM_STEPS = 2
 """Steps after which nothing should compile any more."""
@@ -129,7 +129,15 @@ def train_step(
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
-            state, updated = update(run, state, experience, step, reference)
+            state, updated = update(
+                run.learner,
+                state,
+                experience,
+                config=config,
+                prompt_length=run.shapes.of,
+                step=step,
+                reference=reference,
+            )
     usage = experience.usage
     names = {DRAFT: "draft", REFINE: "refine"}
     seconds = clock.seconds | {names[stage]: value for stage, value in usage.seconds.items()} | {"wait": usage.waited}
@@ -141,46 +149,6 @@ def train_step(
         metrics["tokens_per_s/train"] = trained / clock.seconds["update"]
     metrics["memory/peak_gb"] = peak_gb()
     return state, metrics, experience
-
-
-def update(
-    run: Run, state: TrainState, experience: Rollout, step: int, reference: PyTree | None
-) -> tuple[TrainState, dict[str, float]]:
-    """The updates on one rollout; none when no group has any spread, for then there is no gradient."""
-    algorithm = run.config.algorithm
-    lr = learning_rate(step, run.config.train.steps, run.config.optim)
-    stages, weights = (experience.refinements,), (1.0,)
-    if experience.drafts is not None and algorithm.draft_weight > 0:
-        stages, weights = (*stages, experience.drafts), (1.0, algorithm.draft_weight)
-    alive = any((stage.advantages != 0).any() for stage in stages)
-    if not alive and algorithm.beta == 0:
-        return state, {"learning_rate": lr, "update/skipped": 1.0}
-
-    temperature = run.config.sampling.temperature or 1.0
-    terms = tuple(completions(run, stage) for stage in stages)
-    if algorithm.num_iterations > 1:
-        terms = tuple(_with_scores(run, term, state.params, temperature, "old_logprobs") for term in terms)
-    if reference is not None:
-        terms = tuple(_with_scores(run, term, reference, temperature, "ref_logprobs") for term in terms)
-    metrics: dict[str, jax.Array] = {}
-    for _ in range(algorithm.num_iterations):
-        state, metrics = run.learner.update(state, terms, weights=weights, lr=lr, temperature=temperature)
-    fetched = {name: float(value) for name, value in jax.device_get(metrics).items()}
-    return state, fetched | {"learning_rate": lr, "update/skipped": 0.0}
-
-
-def completions(run: Run, stage: Stage) -> Completions:
-    """A stage as micro-batches on the host."""
-    prompts, prompt_lengths = pad_prompts(stage.prompts, run.shapes.of(stage.number))
-    samples = stage.samples
-    batch = Batch(lengths=samples.lengths, advantages=stage.advantages.astype(np.float32))
-    whole = Completions(prompts, prompt_lengths, samples.tokens, batch, samples.logprobs)
-    return micro_batches(whole, rows=run.config.train.micro_batch, shards=run.layout.num_row_shards)
-
-
-def _with_scores(run: Run, part: Completions, params: PyTree, temperature: float, field: str) -> Completions:
-    logprobs = run.learner.score(params, part, temperature=temperature)
-    return part._replace(batch=part.batch._replace(**{field: logprobs}))
 
 
 def sampling(run: Run, view: PyTree, settings: SamplingConfig) -> Sample:

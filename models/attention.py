@@ -5,25 +5,41 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from models.config import DecoderConfig
 
+AnyArray = jax.Array | np.ndarray
+
 
 class Prompt(NamedTuple):
-    """Keys and values of the prompt that all G samples of a problem share."""
+    """Keys and values of the prompt that all G samples of a problem share; `lengths` of the L slots are real."""
 
     keys: Float[Array, "P K L H"]
     values: Float[Array, "P K L H"]
-    visible: Bool[Array, "P L"]
+    lengths: Int[AnyArray, " P"]
 
 
 class Own(NamedTuple):
-    """Keys and values of a completion's own tokens (C slots), and which of them each query may see."""
+    """Keys and values of a completion's own tokens in C slots.
+
+    `limits` is how many slots, from the first, each query sees; None means that the queries are those of the C slots
+    themselves, each of which sees itself and what comes before it.
+    """
 
     keys: Float[Array, "P G K C H"]
     values: Float[Array, "P G K C H"]
-    visible: Bool[Array, "T C"]
+    limits: Int[Array, "P G T"] | None
+
+
+BLOCK = 128
+"""Most queries of a completion or prompt whose scores exist at once."""
+
+SEGMENTS = 4
+"""Most differently shaped parts that one attention is compiled as; blocks of one part run in a loop."""
+
+UNSEEN = -1e30
+"""Score of a key that a query does not see: finite, so that a run of no visible key has no NaN in it."""
 
 
 def rope_frequencies(config: DecoderConfig) -> np.ndarray:
@@ -50,29 +66,111 @@ def rotate(x: Float[Array, "P G T X H"], positions: Int[Array, "P G T"], frequen
 def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
     """Softmax attention of every query over the prompt and its own tokens together.
 
-    The prompt is read once a problem: its keys are never repeated G times. Scores and softmax are float32.
+    The prompt is read once a problem: its keys are never repeated G times. More than `BLOCK` queries are taken in
+    blocks that the backward pass recomputes one by one, so memory grows with T and with L but never with their product;
+    a causal block does not touch the keys behind it.
     """
-    p, g, t, n, h = queries.shape
-    k = own.keys.shape[2]
-    q = queries.reshape(p, g, t, k, n // k, h)
-    scale = h**-0.5
+    t = queries.shape[2]
+    if t <= BLOCK:
+        return _attend(queries, prompt, own, 0)
+    count = -(-t // BLOCK)
+    size = -(-t // count)
+    stride = size * max(2, -(-count // SEGMENTS))
+    return jnp.concatenate(
+        [_attend_blocks(queries, prompt, own, start, min(start + stride, t), size) for start in range(0, t, stride)],
+        axis=2,
+    )
+
+
+class Partial(NamedTuple):
+    """Attention over some of the keys: numerators and denominators of the softmax, both divided by exp(peak).
+
+    A flash kernel's normalized output and log-sum-exp are such a thing too: `Partial(out, ones, logsumexp)`.
+    """
+
+    out: Float[Array, "*rows H"]
+    total: Float[Array, "*rows 1"]
+    peak: Float[Array, "*rows 1"]
+
+
+def attend_run(
+    queries: Float[Array, "B T N H"],
+    keys: Float[Array, "B K C H"],
+    values: Float[Array, "B K C H"],
+    limits: Int[AnyArray, "#B #T"],
+) -> Partial:
+    """Attention over one run of keys in plain XLA: the work of a flash kernel, and the place for one.
+
+    Args:
+      queries: N is a multiple of K.
+      keys: in C slots.
+      values: likewise.
+      limits: how many slots, from the first, each query sees; 0 gives a result that `merge` leaves out.
+
+    Returns:
+      float32[B, T, N, ...].
+    """
+    b, t, n, h = queries.shape
+    k = keys.shape[1]
     f32 = {"preferred_element_type": jnp.float32}
+    # Heads before queries, so that both products are plain batched matmuls: several times as fast on CPU.
+    q = queries.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
+    visible = jnp.arange(keys.shape[2])[None, None] < limits[..., None]
+    # Added and not selected: the backward pass of a selection would keep the mask, as large as the scores.
+    unseen = jnp.where(visible, 0.0, UNSEEN)[:, None, None]
+    scores = h**-0.5 * jnp.einsum("BKMH,BKCH->BKMC", q, keys, **f32)
+    scores = scores.reshape(b, k, n // k, t, -1) + unseen
+    peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
+    weights = jnp.exp(scores - peak)
+    mixed = weights.astype(q.dtype).reshape(b, k, q.shape[2], -1)
+    out = jnp.einsum("BKMC,BKCH->BKMH", mixed, values, **f32)
+    per_query = lambda x: x.reshape(b, k, n // k, t, -1).transpose(0, 3, 1, 2, 4).reshape(b, t, n, -1)
+    return Partial(per_query(out), per_query(weights.sum(-1, keepdims=True)), per_query(peak))
 
-    own_scores = scale * jnp.einsum("PGTKRH,PGKCH->PGKRTC", q, own.keys, **f32)
-    own_scores = jnp.where(own.visible[None, None, None, None], own_scores, -jnp.inf)
-    peak = own_scores.max(-1)
-    if prompt is not None:
-        scores = scale * jnp.einsum("PGTKRH,PKLH->PKGRTL", q, prompt.keys, **f32)
-        scores = jnp.where(prompt.visible[:, None, None, None, None], scores, -jnp.inf)
-        peak = jnp.maximum(peak, scores.max(-1).swapaxes(1, 2))
-    peak = jax.lax.stop_gradient(peak)
 
-    own_weights = jnp.exp(own_scores - peak[..., None])
-    total = own_weights.sum(-1)
-    out = jnp.einsum("PGKRTC,PGKCH->PGTKRH", own_weights.astype(q.dtype), own.values, **f32)
+def merge(first: Partial, second: Partial) -> Partial:
+    """Attention over the keys of both as if they were one run."""
+    peak = jax.lax.stop_gradient(jnp.maximum(first.peak, second.peak))
+    a, b = jnp.exp(first.peak - peak), jnp.exp(second.peak - peak)
+    return Partial(a * first.out + b * second.out, a * first.total + b * second.total, peak)
+
+
+def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | int) -> Float[Array, "P G T N H"]:
+    """All queries at once; those of causal own tokens begin with slot `start`."""
+    p, g, t, n, h = queries.shape
+    fold = lambda x: x.reshape(p * g, *x.shape[2:])
+    split = lambda x: x.reshape(p, g, t, *x.shape[2:])
+    limits = (start + 1 + jnp.arange(t))[None] if own.limits is None else fold(own.limits)
+    found = jax.tree.map(split, attend_run(fold(queries), fold(own.keys), fold(own.values), limits))
     if prompt is not None:
-        weights = jnp.exp(scores - peak.swapaxes(1, 2)[..., None])
-        total = total + weights.sum(-1).swapaxes(1, 2)
-        out = out + jnp.einsum("PKGRTL,PKLH->PGTKRH", weights.astype(q.dtype), prompt.values, **f32)
-    out = out / jnp.transpose(total, (0, 1, 4, 2, 3))[..., None]
-    return out.astype(queries.dtype).reshape(p, g, t, n, h)
+        together = queries.reshape(p, g * t, n, h)
+        shared = attend_run(together, prompt.keys, prompt.values, prompt.lengths[:, None])
+        found = merge(found, jax.tree.map(split, shared))
+    return (found.out / found.total).astype(queries.dtype)
+
+
+def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: int, size: int):
+    """Queries `start` to `end`, `size` at a time."""
+    seen = end if own.limits is None else own.keys.shape[3]
+    limits = None if own.limits is None else own.limits[:, :, start:end]
+    queries = queries[:, :, start:end]
+
+    def block(first, queries, limits, prompt, keys, values):
+        # The slices are taken here, where the backward pass makes them anew instead of keeping a copy of each.
+        return _attend(queries, prompt, Own(keys[..., :seen, :], values[..., :seen, :], limits), first)
+
+    if end - start <= size:
+        return jax.checkpoint(block)(start, queries, limits, prompt, own.keys, own.values)
+    count = -(-(end - start) // size)
+
+    def split(x):
+        x = jnp.pad(x, [(0, count * size - (end - start) if axis == 2 else 0) for axis in range(x.ndim)])
+        return jnp.moveaxis(x.reshape(*x.shape[:2], count, size, *x.shape[3:]), 2, 0)
+
+    def step(_, inputs):
+        return None, jax.checkpoint(block, prevent_cse=False)(*inputs, prompt, own.keys, own.values)
+
+    firsts = start + size * jnp.arange(count)
+    _, out = jax.lax.scan(step, None, (firsts, split(queries), None if limits is None else split(limits)))
+    out = jnp.moveaxis(out, 0, 2)
+    return out.reshape(*out.shape[:2], -1, *out.shape[4:])[:, :, : end - start]

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+Remat = Literal["full", "dots", "none"]
+"""What the backward pass recomputes: whole layers; all but the outputs of weight matrices; nothing."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RopeScaling:

@@ -1,7 +1,7 @@
 """One decoder family (Llama, Mistral, Qwen2, Qwen3) and the functions through which the algorithm uses it.
 
     hidden, prefix = prefill(policy, tokens[P, L], lengths[P])
-    hidden, cache = extend(policy, tokens[P, G, T], prefix, cache)
+    hidden, cache = extend(policy, tokens[P, G, T], prefix, cache, used[P, G])
     logits = unembed(policy, hidden)
 
 Sampling is `prefill`, then `extend` with one token and a cache; training and scoring are `extend(completions,
@@ -11,6 +11,7 @@ Layers are stacked for training (one leaf a weight, scanned, rematerialized) and
 updated in place); `sampling_view` goes from the first to the second.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from jaxtyping import Array, Float, Int
 
 from models.attention import Own, Prompt, attend, rope_frequencies, rotate
 from models.axes import constrain
-from models.config import DecoderConfig
+from models.config import DecoderConfig, Remat
 
 
 def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Param:
@@ -32,6 +33,7 @@ def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Para
 
 
 AnyArray = jax.Array | np.ndarray
+PyTree = Any
 
 
 class Block(nnx.Module):
@@ -60,9 +62,9 @@ class Block(nnx.Module):
 class Decoder(nnx.Module):
     """A policy: a pytree of named weights with its architecture as static data."""
 
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, *, remat: bool = True):
+    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs, *, remat: Remat = "full"):
         self.config = config
-        self.remat = remat
+        self.remat: Remat = remat
         self.embed = weight(rngs, vocab=config.vocab_size, embed=config.width)
         self.layers = Block(config, rngs)
         self.norm = weight(rngs, std=None, embed=config.width)
@@ -84,11 +86,8 @@ class Prefix(NamedTuple):
     lengths: Int[AnyArray, " P"]
 
 
-class Cache(NamedTuple):
-    """The completions' own keys and values [P, G, K, capacity, H] of each layer; the first `used` slots are filled."""
-
-    layers: Any
-    used: Int[Array, ""]
+Cache = Any
+"""The completions' own keys and values [P, G, K, capacity, H] of each layer, as `KeyValues`."""
 
 
 def prefill(
@@ -99,26 +98,30 @@ def prefill(
     Prompts are padded on the right; whatever stands past `lengths` has no effect.
     """
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
-    hidden, made = _decode(policy, tokens[:, None], positions, None, None)
+    hidden, made = _decode(policy, tokens[:, None], positions, None, None, None)
     last = jnp.take_along_axis(hidden[:, 0], (lengths - 1)[:, None, None], axis=1)[:, 0]
     shared = jax.tree.map(lambda x: x.squeeze(-4), made)
     return last, Prefix(shared, lengths)
 
 
 def extend(
-    policy: Decoder, tokens: Int[AnyArray, "P G T"], prefix: Prefix, cache: Cache | None
+    policy: Decoder,
+    tokens: Int[AnyArray, "P G T"],
+    prefix: Prefix,
+    cache: Cache | None = None,
+    used: Int[Array, "P G"] | None = None,
 ) -> tuple[Float[Array, "P G T D"], Cache | None]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
     Without a cache the tokens are whole completions, each causal in itself (training and scoring). With one they
-    continue the cached tokens; the caller sees to it that `cache.used + T` fits.
+    continue the first `used` cached tokens of their row and are written behind them; what the cache held there is
+    gone, so a row starts anew with `used = 0`. The caller sees to it that `used + T` fits.
     """
-    offset = 0 if cache is None else cache.used
-    own = offset + jnp.arange(tokens.shape[2])
-    positions = prefix.lengths[:, None, None] + own[None, None, :]
-    positions = jnp.broadcast_to(positions, tokens.shape)
-    hidden, made = _decode(policy, tokens, positions, prefix, cache)
-    return hidden, None if cache is None else Cache(made, cache.used + tokens.shape[2])
+    own = jnp.arange(tokens.shape[2])[None, None, :]
+    if used is not None:
+        own = used[..., None] + own
+    positions = jnp.broadcast_to(prefix.lengths[:, None, None] + own, tokens.shape)
+    return _decode(policy, tokens, positions, prefix, cache, used)
 
 
 def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
@@ -133,18 +136,32 @@ def new_cache(policy: Decoder, prefix: Prefix, num_samples: int, capacity: int) 
 
     def empty(x):
         *stack, p, k, _, h = x.shape
-        return jnp.zeros((*stack, p, num_samples, k, capacity, h), x.dtype)
+        cache = jnp.zeros((*stack, p, num_samples, k, capacity, h), x.dtype)
+        return constrain(cache, *[None] * len(stack), "batch", None, "kv_heads", None, None)
 
-    return Cache(jax.tree.map(empty, prefix.layers), jnp.zeros((), jnp.int32))
+    return jax.tree.map(empty, prefix.layers)
 
 
-def grow_cache(cache: Cache, capacity: int) -> Cache:
-    """The same cache with room for `capacity` own tokens."""
+def new_prefix(policy: Decoder, size: int, capacity: int) -> Prefix:
+    """A prefix of `size` prompts of no token, with room for `capacity`, for a sampling view."""
+    c = policy.config
+    empty = jnp.zeros((size, c.kv_heads, capacity, c.head_dim), policy.embed[...].dtype)
+    empty = constrain(empty, "batch", "kv_heads", None, None)
+    layers = [KeyValues(empty, empty) for _ in range(c.layers)]
+    return Prefix(layers, constrain(jnp.zeros(size, jnp.int32), "batch"))
 
-    def grow(x):
-        return jnp.pad(x, [(0, capacity - size if axis == x.ndim - 2 else 0) for axis, size in enumerate(x.shape)])
 
-    return Cache(jax.tree.map(grow, cache.layers), cache.used)
+def resize(tree: PyTree, capacity: int) -> PyTree:
+    """The same prefix or cache with room for `capacity` tokens a row; what lies beyond is lost."""
+
+    def fit(x):
+        if x.ndim < 4:
+            return x
+        return jnp.pad(x, [(0, max(capacity - n, 0) if axis == x.ndim - 2 else 0) for axis, n in enumerate(x.shape)])[
+            ..., :capacity, :
+        ]
+
+    return jax.tree.map(fit, tree)
 
 
 def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
@@ -165,36 +182,41 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
     return view
 
 
-def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None):
+def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used):
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
     frequencies = rope_frequencies(policy.config)
-    offset = None if cache is None else cache.used
 
     def layer(hidden, inputs):
         block, shared, own = inputs
         prompt = None
         if prefix is not None:
-            visible = jnp.arange(shared.keys.shape[2])[None, :] < prefix.lengths[:, None]
-            prompt = Prompt(shared.keys, shared.values, visible)
-        return _block(policy.config, block, hidden, positions, frequencies, prompt, own, offset)
+            prompt = Prompt(shared.keys, shared.values, prefix.lengths)
+        return _block(policy.config, block, hidden, positions, frequencies, prompt, own, used)
 
     shared = None if prefix is None else prefix.layers
-    own = None if cache is None else cache.layers
     if isinstance(policy.layers, Block):
-        step = jax.checkpoint(layer, prevent_cse=False) if policy.remat and cache is None else layer
-        hidden, made = jax.lax.scan(step, hidden, (policy.layers, shared, own))
+        remat: Remat = "none" if cache is not None else policy.remat
+        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, shared, cache))
     else:
         made = []
         for i, block in enumerate(policy.layers):
-            parts = (block, None if shared is None else shared[i], None if own is None else own[i])
+            parts = (block, None if shared is None else shared[i], None if cache is None else cache[i])
             hidden, keys_values = layer(hidden, parts)
             made.append(keys_values)
     return _rms_norm(hidden, policy.norm[...], policy.config.norm_eps), made
 
 
-def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, prompt, own, offset):
+def _rematerialized(layer: Callable, remat: Remat) -> Callable:
+    """The layer with a backward pass that recomputes what `remat` says; attention scores are kept by "none" only."""
+    if remat == "none":
+        return layer
+    dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
+    return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
+
+
+def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, prompt, own, used):
     """One layer. Returns the new hidden states and this layer's keys and values."""
     # Without this XLA all-reduces whole-batch activations on an FSDP mesh instead of gathering weights.
     hidden = constrain(hidden, "batch", None, None, None)
@@ -213,18 +235,27 @@ def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, 
     key = rotate(key, positions, frequencies).swapaxes(2, 3)
     value = value.swapaxes(2, 3)
 
-    start = 0
+    limits = None
     if own is not None:
-        start = offset
-        key = jax.lax.dynamic_update_slice_in_dim(own.keys, key, offset, axis=3)
-        value = jax.lax.dynamic_update_slice_in_dim(own.values, value, offset, axis=3)
-    visible = jnp.arange(key.shape[3])[None, :] <= start + jnp.arange(query.shape[2])[:, None]
-    mixed = attend(query, prompt, Own(key, value, visible))
-    hidden = hidden + jnp.einsum("PGTNH,NHD->PGTD", mixed, block.out[...])
+        key, value = _written(own.keys, key, used), _written(own.values, value, used)
+        limits = used[..., None] + 1 + jnp.arange(query.shape[2])[None, None, :]
+    mixed = attend(query, prompt, Own(key, value, limits))
+    hidden = hidden + _merge_heads(mixed, block.out[...])
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps)
     gated = jax.nn.silu(jnp.einsum("PGTD,DF->PGTF", x, block.gate[...])) * jnp.einsum("PGTD,DF->PGTF", x, block.up[...])
     return hidden + jnp.einsum("PGTF,FD->PGTD", gated, block.down[...]), KeyValues(key, value)
+
+
+def _written(cache: Float[Array, "P G K C H"], new: Float[Array, "P G K T H"], used: Int[Array, "P G"]) -> Array:
+    """The cache with each row's new entries behind its used ones."""
+    write = lambda row, entries, start: jax.lax.dynamic_update_slice_in_dim(row, entries, start, axis=1)
+    return jax.vmap(jax.vmap(write))(cache, new, used)
+
+
+def _merge_heads(mixed: Float[Array, "P G T N H"], out: Float[Array, "N H D"]) -> Float[Array, "P G T D"]:
+    """The output projection as one plain matmul: for two contracted axes XLA transposes the weights at every step."""
+    return mixed.reshape(*mixed.shape[:3], -1) @ out.reshape(-1, out.shape[-1])
 
 
 def _rms_norm(x: Float[Array, "*rows X"], scale: Float[Array, " X"], eps: float) -> Float[Array, "*rows X"]:

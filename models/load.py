@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 from flax import nnx
 
-from models.config import DecoderConfig
+from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
 from models.hf_config import from_hf, read_json
 from models.presets import PRESETS
@@ -50,7 +50,7 @@ class Loaded(NamedTuple):
     directory: Path | None
 
 
-def load(source: str, *, shardings: Shardings | None = None, remat: bool = True, seed: int = 0) -> Loaded:
+def load(source: str, *, shardings: Shardings | None = None, remat: Remat = "full", seed: int = 0) -> Loaded:
     """`find` and `load_policy` in one."""
     found = find(source)
     policy = load_policy(found, shardings=shardings, remat=remat, seed=seed)
@@ -75,7 +75,7 @@ def find(source: str) -> Found:
     return Found(config, tokenizer, stop_ids(directory, tokenizer), directory)
 
 
-def load_policy(found: Found, *, shardings: Shardings | None = None, remat: bool = True, seed: int = 0) -> Decoder:
+def load_policy(found: Found, *, shardings: Shardings | None = None, remat: Remat = "full", seed: int = 0) -> Decoder:
     """Reads a model's weights, or makes random ones.
 
     Args:
@@ -117,7 +117,7 @@ def preset(name: str) -> DecoderConfig:
 
 
 def random_policy(
-    config: DecoderConfig, *, shardings: Shardings | None = None, remat: bool = True, seed: int = 0
+    config: DecoderConfig, *, shardings: Shardings | None = None, remat: Remat = "full", seed: int = 0
 ) -> Decoder:
     """A policy with random float32 weights, made where they stay; the same numbers on every mesh."""
     build = lambda: Decoder(config, nnx.Rngs(seed), remat=remat)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from models.config import DecoderConfig
+from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
 from models.hf_config import read_json, to_hf
 from models.storage import open_tensors, whole_directory, write_json, write_tensors
@@ -62,7 +62,7 @@ class Leaf(NamedTuple):
         return tuple(int(np.prod([self.sizes[a] for a in group])) for group in self.stored)
 
 
-def abstract(config: DecoderConfig, *, remat: bool = True) -> Decoder:
+def abstract(config: DecoderConfig, *, remat: Remat = "full") -> Decoder:
     """The policy with `jax.ShapeDtypeStruct`s for weights; costs nothing."""
     return jax.eval_shape(lambda: Decoder(config, nnx.Rngs(0), remat=remat))
 
@@ -84,7 +84,7 @@ def load_weights(
     config: DecoderConfig,
     *,
     shardings: Callable[[Decoder], Any] | None = None,
-    remat: bool = True,
+    remat: Remat = "full",
 ) -> Decoder:
     """The policy with the weights of a model directory as float32, each device reading only its own slices.
 

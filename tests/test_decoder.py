@@ -23,7 +23,7 @@ prefill, extend = jax.jit(decoder.prefill), jax.jit(decoder.extend)
 def forward(policy, prompts, lengths, completions):
     """Hidden states [P, G, 1 + T, D]: the prompt's last and the completion's."""
     last, prefix = decoder.prefill(policy, prompts, lengths)
-    hidden, _ = decoder.extend(policy, completions, prefix, None)
+    hidden, _ = decoder.extend(policy, completions, prefix)
     first = jnp.broadcast_to(last[:, None, None], (*hidden.shape[:2], 1, hidden.shape[-1]))
     return jnp.concatenate([first, hidden], axis=2)
 
@@ -80,6 +80,10 @@ def test_gradients_prove_who_sees_what(policy):
         assert set(np.flatnonzero(found[p, g, t]).tolist()) == expected, (p, g, t)
 
 
+def used(*rows):
+    return jnp.array(rows, jnp.int32)
+
+
 def test_cached_decode_through_a_growing_cache_equals_the_forward(policy, hidden):
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
     last, prefix = prefill(view, PROMPTS, LENGTHS)
@@ -87,18 +91,46 @@ def test_cached_decode_through_a_growing_cache_equals_the_forward(policy, hidden
     steps = [jnp.broadcast_to(last[:, None, None], (2, 2, 1, 32))]
     for t in range(4):
         if t == 2:
-            cache = decoder.grow_cache(cache, 4)
-        step, cache = extend(view, COMPLETIONS[:, :, t : t + 1], prefix, cache)
+            cache = decoder.resize(cache, 4)
+        step, cache = extend(view, COMPLETIONS[:, :, t : t + 1], prefix, cache, used([t, t], [t, t]))
         steps.append(step)
-    assert int(cache.used) == 4
     np.testing.assert_allclose(np.concatenate(steps, axis=2), hidden, atol=2e-5)
+
+
+def test_rows_are_at_different_places_and_start_anew_over_what_others_left(policy, hidden):
+    view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    _, prefix = prefill(view, PROMPTS, LENGTHS)
+    cache = jax.tree.map(lambda x: x + 7.0, decoder.new_cache(view, prefix, 2, 5))
+    ahead, places = np.array([[2, 0], [0, 1]]), np.zeros((2, 2), np.int32)
+    for t in range(4):
+        tokens = np.take_along_axis(COMPLETIONS, places[..., None], axis=2)
+        step, cache = extend(view, tokens, prefix, cache, jnp.asarray(places))
+        wanted = np.take_along_axis(np.asarray(hidden), places[..., None, None] + 1, axis=2)
+        np.testing.assert_allclose(step, wanted, atol=2e-5)
+        places = np.where((t + ahead) % 3 == 2, 0, places + 1).astype(np.int32)  # a row's end: the next one begins
+    assert len(np.unique(places)) > 1
+
+
+def test_an_empty_prefix_that_is_filled_later_has_no_effect(policy):
+    """What the slots of a prefix hold behind its length is never seen, nor is a prompt of no token."""
+    view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    empty = jax.jit(decoder.new_prefix, static_argnums=(1, 2))(view, 2, 8)
+    assert empty.layers[0].keys.shape == (2, 2, 8, 8)
+    alone, _ = extend(view, COMPLETIONS, empty)
+    _, full = prefill(view, np.tile(PROMPTS[:1], (2, 1)), np.array([5, 5], np.int32))
+    full = decoder.resize(full, 8)
+    other, _ = extend(view, COMPLETIONS, full._replace(lengths=used(0, 0)))
+    np.testing.assert_allclose(other, alone, atol=1e-6)
+    np.testing.assert_allclose(
+        alone[:, :, -1], prefill(view, COMPLETIONS.reshape(4, 4), used(4, 4, 4, 4))[0].reshape(2, 2, 32), atol=2e-5
+    )
 
 
 def test_a_stacked_cache_takes_several_tokens_at_once(policy, hidden):
     _, prefix = prefill(policy, PROMPTS, LENGTHS)
     cache = decoder.new_cache(policy, prefix, 2, 7)
-    first, cache = extend(policy, COMPLETIONS[:, :, :2], prefix, cache)
-    second, _ = extend(policy, COMPLETIONS[:, :, 2:], prefix, cache)
+    first, cache = extend(policy, COMPLETIONS[:, :, :2], prefix, cache, used([0, 0], [0, 0]))
+    second, _ = extend(policy, COMPLETIONS[:, :, 2:], prefix, cache, used([2, 2], [2, 2]))
     np.testing.assert_allclose(np.concatenate([first, second], axis=2), hidden[:, :, 1:], atol=2e-5)
 
 
@@ -114,16 +146,25 @@ def test_garbage_in_padding_and_neighbors_has_no_effect(policy, hidden):
     assert np.abs(changed[1, 1, 4] - hidden[1, 1, 4]).max() > 0.1
 
 
-def test_remat_changes_no_gradient(policy):
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_remat_changes_no_gradient_and_keeps_less(policy, remat):
     def loss(policy):
         return (decoder.prefill(policy, PROMPTS, LENGTHS)[0] ** 3).sum()
 
-    kept = jax.tree.map(lambda x: x, policy)
-    kept.remat = False
-    assert "remat" in str(jax.make_jaxpr(loss)(policy))
-    assert "remat" not in str(jax.make_jaxpr(loss)(kept))
+    def kept(policy):
+        """Numbers that the forward pass hands to the backward pass."""
+        return sum(x.size for x in jax.tree.leaves(jax.eval_shape(lambda p: jax.vjp(loss, p)[1], policy)))
+
+    def with_remat(name):
+        changed = jax.tree.map(lambda x: x, policy)
+        changed.remat = name
+        return changed
+
+    other, everything = with_remat(remat), with_remat("none")
+    if remat == "dots":
+        assert kept(with_remat("full")) < kept(other) < kept(everything)
     grad = jax.jit(jax.grad(loss))
-    for a, b in zip(jax.tree.leaves(grad(policy)), jax.tree.leaves(grad(kept)), strict=True):
+    for a, b in zip(jax.tree.leaves(grad(other)), jax.tree.leaves(grad(everything)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
 
 
@@ -135,8 +176,9 @@ def test_sampling_view_casts_and_keeps_axis_names(policy):
 
     def run(view):
         last, prefix = decoder.prefill(view, PROMPTS, LENGTHS)
-        hidden, cache = decoder.extend(view, COMPLETIONS, prefix, decoder.new_cache(view, prefix, 2, 4))
-        return last, hidden, cache.layers, decoder.unembed(view, hidden)
+        cache = decoder.new_cache(view, prefix, 2, 4)
+        hidden, cache = decoder.extend(view, COMPLETIONS, prefix, cache, used([0, 0], [0, 0]))
+        return last, hidden, cache, decoder.unembed(view, hidden)
 
     *parts, logits = jax.eval_shape(run, view)
     assert {x.dtype for x in jax.tree.leaves(parts)} == {jnp.dtype("bfloat16")}

@@ -9,18 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from igrpo_jax import microbatches
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
-from igrpo_jax.learner import Completions, Learner, TrainState, learning_rate, micro_batches
+from igrpo_jax.learner import Learner, TrainState, learning_rate
 from igrpo_jax.logprobs import completion_logprobs
 from igrpo_jax.losses import igrpo_loss
+from igrpo_jax.microbatches import Completions
 from igrpo_jax.types import Batch
 from models import decoder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 OPTIM = OptimConfig(adam_epsilon=1e-3, beta1=0.75, max_grad_norm=0.05, weight_decay=0.1)
-CONFIG = Config(train=TrainConfig(logprob_chunk=4), optim=OPTIM)
+CONFIG = Config(train=TrainConfig(logprob_chunk=12), optim=OPTIM)
 RATE, TEMPERATURE = 0.002, 0.8
 
 
@@ -58,15 +60,14 @@ class Updates:
         params = jax.device_put(jax.tree.map(jnp.copy, self.policy), self.learner.shardings.params)
         return self.learner.init(params)
 
-    def cut(self, whole, rows=3):
-        return micro_batches(whole, rows=rows, shards=self.layout.num_row_shards)
+    def cut(self, whole, weight=1.0, rows=3):
+        with jax.transfer_guard("disallow"):
+            return self.learner.cut(whole, rows=rows, weight=weight)
 
-    def step(self, *terms, state=None, weights=None):
+    def step(self, *terms, state=None):
         state = self.start() if state is None else state
         with self.layout.active(), jax.transfer_guard("disallow"):
-            state, metrics = self.learner.update(
-                state, terms, weights=weights or (1.0,) * len(terms), lr=RATE, temperature=TEMPERATURE
-            )
+            state, metrics = self.learner.update(state, terms, lr=RATE, temperature=TEMPERATURE)
             metrics = jax.device_get(metrics)
         return Stepped(state, {name: float(x) for name, x in metrics.items()})
 
@@ -105,44 +106,10 @@ def test_learning_rate():
     assert learning_rate(0, 1, replace(config, warmup_ratio=1.0)) == 2.0
 
 
-@pytest.mark.parametrize(
-    ("rows", "shards", "shape"),
-    [
-        (4, 1, (4, 1, 4)),  # M, p, g
-        (8, 1, (2, 2, 4)),
-        (2, 1, (8, 1, 2)),
-        (1, 8, (2, 8, 1)),
-        (3, 1, (6, 3, 1)),  # 16 completions in threes: two are missing
-        (6, 2, (2, 4, 2)),  # 8 halves of groups, at most 2 x 3 at a time
-        (16, 1, (1, 4, 4)),
-        (32, 4, (1, 4, 4)),  # room for more than there is
-    ],
-)
-def test_micro_batches(rows, shards, shape):
-    whole = completions()
-    cut = micro_batches(whole, rows=rows, shards=shards)
-    micro, prompts, group = shape
-    assert cut.tokens.shape == (*shape, 6)
-    assert cut.prompts.shape == (micro, prompts, 5)
-    assert cut.prompt_lengths.shape == (micro, prompts)
-    assert cut.batch.lengths.shape == cut.batch.advantages.shape == shape
-    assert cut.sampled_logprobs.shape == (*shape, 6)
-    assert cut.batch.old_logprobs is None
-    # In order, every completion is there once with its own prompt; what fills up has length 0 and a prompt of length 1.
-    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), (cut.tokens, cut.batch.lengths, cut.batch.advantages))
-    for got, want in zip(flat, (whole.tokens, whole.batch.lengths, whole.batch.advantages), strict=True):
-        np.testing.assert_array_equal(got[:16], want.reshape(-1, *want.shape[2:]))
-        assert (got[16:] == 0).all()
-    np.testing.assert_array_equal(np.repeat(cut.prompts.reshape(-1, 5), group, 0)[:16], np.repeat(whole.prompts, 4, 0))
-    lengths = np.repeat(cut.prompt_lengths.ravel(), group)
-    np.testing.assert_array_equal(lengths[:16], np.repeat(whole.prompt_lengths, 4))
-    assert (lengths[16:] == 1).all()
-
-
 def test_a_step_is_adamw_on_the_gradient_of_the_loss(policy, stepped):
     """Moments, clipping, bias correction and decay written out in numpy, on a gradient without micro-batches.
 
-    The step that it is compared with took six micro-batches of three completions, the last one not full.
+    The step that it is compared with took four micro-batches of three completions without the dead group.
     """
     whole = jax.tree.map(jnp.asarray, completions())
 
@@ -174,6 +141,7 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss(policy, stepped):
     close(stepped.state.params, expected, 2e-6)
 
     own = np.arange(6) < completions().batch.lengths[..., None]
+    own[2] = False  # nothing is computed for the group without advantages
     gap = np.abs(scored.logprobs - completions().sampled_logprobs)[own]
     assert stepped.metrics == pytest.approx(
         {
@@ -190,6 +158,47 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss(policy, stepped):
         rel=1e-4,
         abs=1e-6,
     )
+
+
+def test_a_dead_group_is_left_out_but_keeps_its_share(one, stepped):
+    """With beta > 0 it is computed, and adds nothing to the surrogate."""
+    left_out = one.cut(completions())
+    assert (left_out.dead_groups, left_out.groups, len(left_out.parts)) == (1, 4, 4)
+    kept = Updates(one.layout, one.policy, replace(CONFIG, algorithm=AlgorithmConfig(beta=1e-12)))
+    batch = completions().batch._replace(ref_logprobs=np.full((4, 4, 6), -3, np.float32))
+    term = kept.cut(completions()._replace(batch=batch))
+    assert (term.dead_groups, len(term.parts)) == (0, 6)
+    other = kept.step(term)
+    close(other.gradient, stepped.gradient, 1e-6)
+    assert other.metrics["loss"] == pytest.approx(stepped.metrics["loss"], abs=1e-6)
+
+
+def test_shapes_by_length_change_nothing(one, stepped, monkeypatch):
+    """Every micro-batch as short as its completions and prompts allow, against all of them padded to one shape."""
+    monkeypatch.setattr(microbatches, "MULTIPLE", 1)
+    monkeypatch.setattr(microbatches, "SHORTEST", 2)
+    term = one.cut(completions(), rows=1)
+    shapes = [(part.prompts.shape[1], part.tokens.shape[2]) for part in term.parts]
+    assert len(set(shapes)) > 3 and (3, 2) in shapes and (5, 6) in shapes
+    assert term.computed_tokens < one.cut(completions()).computed_tokens
+    other = one.step(term)
+    close(other.gradient, stepped.gradient, 2e-6)
+    assert other.metrics == pytest.approx(stepped.metrics, rel=1e-5, abs=1e-6)
+
+    with counting_compiles() as compiles:
+        one.step(one.cut(completions(2), rows=1), state=other.state)
+    assert compiles.count == 0  # whatever the lengths, the shapes are of one menu
+
+
+def test_a_shared_prompt_trains_as_one_prompt_a_completion_would(one, stepped):
+    """Every completion its own group with its own copy of the prompt: the same loss and gradient."""
+    whole = completions()
+    apart = jax.tree.map(lambda x: x.reshape(16, 1, *x.shape[2:]), (whole.tokens, whole.batch, whole.sampled_logprobs))
+    repeated = Completions(np.repeat(whole.prompts, 4, 0), np.repeat(whole.prompt_lengths, 4), *apart)
+    other = one.step(one.cut(repeated))
+    close(other.gradient, stepped.gradient, 2e-6)
+    assert max(np.abs(x).max() for x in jax.tree.leaves(stepped.gradient)) > 0.1
+    assert other.metrics == pytest.approx(stepped.metrics, rel=1e-5, abs=1e-6)
 
 
 def test_completions_without_advantage_and_tokens_past_the_length_contribute_nothing(one, stepped):
@@ -228,9 +237,8 @@ def test_mesh_and_portions_change_nothing_and_the_mesh_holds_the_state_in_pieces
 
 
 def test_terms_add_up_by_their_weights(one, stepped):
-    first, second = one.cut(completions()), one.cut(completions(1))
-    other = one.step(second)
-    both = one.step(first, second, weights=(1.0, 0.5))
+    other = one.step(one.cut(completions(1)))
+    both = one.step(one.cut(completions()), one.cut(completions(1), weight=0.5))
     close(both.gradient, jax.tree.map(lambda a, b: a + 0.5 * b, stepped.gradient, other.gradient), 2e-6)
     assert both.metrics["loss"] == pytest.approx(stepped.metrics["loss"] + 0.5 * other.metrics["loss"], abs=1e-6)
     assert both.metrics["entropy"] == pytest.approx(stepped.metrics["entropy"], rel=1e-6)
@@ -241,12 +249,14 @@ def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one
     algorithm = AlgorithmConfig(num_iterations=3, beta=0.04)
     updates = Updates(one.layout, policy, replace(CONFIG, algorithm=algorithm))
     state = updates.start()
-    bare = updates.cut(completions())
+    room = completions().batch._replace(old_logprobs=np.zeros((4, 4, 6)), ref_logprobs=np.zeros((4, 4, 6)))
+    bare = updates.cut(completions()._replace(batch=room))
     score = lambda params: updates.learner.score(params, bare, temperature=TEMPERATURE)
     with jax.transfer_guard("disallow"):
         scored = score(state.params)
-    assert scored.shape == bare.tokens.shape
-    part = bare._replace(batch=bare.batch._replace(old_logprobs=scored, ref_logprobs=scored))
+    assert [x.shape for x in scored] == [x.tokens.shape for x in bare.parts]
+    fill = lambda part, x: part._replace(batch=part.batch._replace(old_logprobs=x, ref_logprobs=x))
+    part = bare._replace(parts=[fill(*pair) for pair in zip(bare.parts, scored, strict=True)])
     first = updates.step(part, state=state)
     close(first.gradient, stepped.gradient, 5e-6)
     assert first.metrics["kl"] == pytest.approx(0, abs=1e-9)
@@ -255,8 +265,9 @@ def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one
         new = score(first.state.params)
         second = updates.step(part, state=first.state)
     assert compiles.count == 0
-    whole = Batch(*(jnp.asarray(x).reshape(18, *x.shape[3:]) for x in part.batch[:4]))
-    loss, metrics = igrpo_loss(jnp.asarray(new).reshape(18, 6), whole, algorithm)
+    join = lambda *x: jnp.concatenate([jnp.asarray(y).reshape(3, *y.shape[2:]) for y in x])
+    whole = jax.tree.map(join, *(x.batch for x in part.parts))
+    loss, metrics = igrpo_loss(join(*new), whole, algorithm)
     assert second.metrics["loss"] == pytest.approx(float(loss), rel=1e-5, abs=1e-5)
     assert second.metrics["kl"] == pytest.approx(float(metrics["kl"]), rel=1e-4)
     assert second.metrics["kl"] > 1e-4
@@ -271,9 +282,12 @@ def test_a_reference_is_required_by_beta(one, policy):
 
 def test_half_precision_keeps_float32_masters(make_layout, policy):
     learner = Learner(decoder, make_layout("1x1"), CONFIG, jax.eval_shape(lambda: policy), dtype="bfloat16")
-    part = jax.tree.map(jnp.asarray, micro_batches(completions(), rows=2, shards=1))
-    numbers = (jnp.ones(1), jnp.float32(RATE), jnp.float32(TEMPERATURE))
-    state, metrics = jax.eval_shape(learner._update, learner.abstract, (part,), *numbers)
-    assert {x.dtype for x in jax.tree.leaves((state.params, state.moments[1].mu, metrics))} == {jnp.dtype("float32")}
+    part, *_ = learner.cut(completions(), rows=2).parts
+    state, number = learner.abstract, jnp.float32(TEMPERATURE)
+    grads, report = jax.eval_shape(learner._accumulate, state.params, state.params, learner._report(part), part, number)
+    state, metrics = jax.eval_shape(learner._apply, state, grads, (report,), number)
+    assert {x.dtype for x in jax.tree.leaves((grads, state.params, state.moments[1].mu, metrics))} == {
+        jnp.dtype("float32")
+    }
     view = jax.eval_shape(learner.view, policy)
     assert {x.dtype for x in jax.tree.leaves(view)} == {jnp.dtype("bfloat16")}

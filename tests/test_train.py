@@ -61,8 +61,8 @@ def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 
 def lasting(record: dict) -> dict:
-    """A record without what differs from run to run: times, memory and compilations."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/")
+    """A record without what differs from run to run or mesh to mesh: times, memory, compilations, padding."""
+    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
     return {name: value for name, value in record.items() if not name.startswith(fleeting)}
 
 
@@ -117,7 +117,8 @@ def test_a_run_writes_what_it_promises(alone):
         loss grad_norm learning_rate entropy kl clip_ratio/region_mean reward reward_std frac_reward_zero_std
         rewards/even_share/mean completions/mean_length completions/clipped_ratio num_tokens step_time draft/reward
         draft/reward_best refine/gain refine/copied refine/zero_std_right refine/zero_std_wrong
-        sampling/logp_difference/mean time/draft_s time/refine_s time/grade_s time/update_s tokens_per_s/sample
+        sampling/logp_difference/mean sampling/row_utilization time/draft_s time/refine_s time/grade_s time/wait_s
+        time/update_s train/padding_fraction update/dead_fraction tokens_per_s/sample
         tokens_per_s/train memory/peak_gb compile/count reward/timeouts reward/errors
     """
     assert set(wanted.split()) <= set(steps[0])
@@ -132,6 +133,7 @@ def test_a_run_writes_what_it_promises(alone):
             [
                 *["--algorithm.num-iterations", "2", "--algorithm.beta", "0.1", "--algorithm.draft-weight", "0.5"],
                 *["--algorithm.loss-type", "gspo", "--algorithm.select", "random", "--sampling.stop-strings", "e"],
+                *["--sampling.rows", "1"],
             ],
         ),
     ],

@@ -30,9 +30,9 @@ def test_random_weights_are_the_same_on_every_mesh(make_layout):
     assert 0.019 < alone["layers.gate"].std() < 0.021 and (alone["norm"] == 1).all()
     for mesh in ("8x1", "2x4"):
         layout = make_layout(mesh)
-        policy = load("random:tiny", seed=3, shardings=layout.train_shardings, remat=False).policy
+        policy = load("random:tiny", seed=3, shardings=layout.train_shardings, remat="none").policy
         assert len({str(shard.index) for shard in policy.layers.gate[...].addressable_shards}) == 8
-        assert not policy.remat
+        assert policy.remat == "none"
         for path, value in arrays(policy).items():
             np.testing.assert_array_equal(value, alone[path], err_msg=path)
     assert (arrays(random_policy(PRESETS["tiny"], seed=4))["layers.gate"] != alone["layers.gate"]).all()
@@ -71,7 +71,7 @@ def test_a_directory_gives_everything(tmp_path):
     save_tokenizer(byte_tokenizer(), directory)
     (directory / "generation_config.json").write_text('{"eos_token_id": [3]}')
     loaded = load(str(directory))
-    assert (loaded.stop_ids, loaded.directory, loaded.policy.remat) == ([3, 257], directory, True)
+    assert (loaded.stop_ids, loaded.directory, loaded.policy.remat) == ([3, 257], directory, "full")
     assert loaded.policy.layers.query_bias[...].shape == (2, 4, 8)
     assert loaded.policy.embed[...].devices() == {jax.devices()[0]}
 

@@ -37,7 +37,7 @@ def smollm2():
         if "cannot be fetched" in str(error):
             pytest.skip(f"the embedded model is not here: {error}")
         raise
-    return load(SOURCE, remat=False)
+    return load(SOURCE, remat="none")
 
 
 def test_the_tokenizer_agrees_with_other_tools(smollm2):

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 def load(directory, **changes):
     config = replace(read_config(directory), **changes)
-    return load_weights(directory, config, remat=False)
+    return load_weights(directory, config, remat="none")
 
 
 @jax.jit
@@ -81,7 +81,7 @@ def test_every_device_reads_only_its_slices(mesh, make_layout, monkeypatch):
     monkeypatch.setattr(
         weights, "open_tensors", lambda d: {name: Recorder(t, name, reads) for name, t in opened(d).items()}
     )
-    policy = load_weights(folder, read_config(folder), shardings=layout.train_shardings, remat=False)
+    policy = load_weights(folder, read_config(folder), shardings=layout.train_shardings, remat="none")
     for leaf, place in zip(leaves(policy), jax.tree.leaves(layout.train_shardings(policy)), strict=True):
         assert leaf.array.sharding.is_equivalent_to(place, leaf.array.ndim)
     # Together they read every value once: no device read another's part, and copies share one read.
@@ -102,7 +102,7 @@ def test_export_reads_back_bit_equal(name, tmp_path):
 
 def test_sharded_export_in_several_files(make_layout, tmp_path):
     folder, layout = GOLDEN / "qwen3", make_layout("4x2")
-    policy = load_weights(folder, read_config(folder), shardings=layout.train_shardings, remat=False)
+    policy = load_weights(folder, read_config(folder), shardings=layout.train_shardings, remat="none")
     with jax.transfer_guard("disallow"):
         export(policy, tmp_path / "out", tokenizer=byte_tokenizer(), file_bytes=30_000)
     index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
