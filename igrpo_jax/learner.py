@@ -64,6 +64,8 @@ class Learner:
         abstract = TrainState(abstract_params, jax.eval_shape(optimizer.init, abstract_params))
         self.shardings: TrainState = layout.train_shardings(abstract)
         self.abstract = abstract
+        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+        self._placed: TrainState = jax.tree.map(place, abstract, self.shardings)
         self.num_parameters = sum(x.size for x in jax.tree.leaves(abstract_params))
         view_shape = jax.eval_shape(partial(model.sampling_view, dtype=dtype), abstract_params)
         self.view = jax.jit(
@@ -116,26 +118,28 @@ class Learner:
             keep_dead=self._config.algorithm.beta > 0,
         )
 
-    def compile(self, state: TrainState, terms: Sequence[Portions], *, scores: bool) -> None:
+    def compile(self, terms: Sequence[Portions], *, scores: bool) -> None:
         """Compiles the update, and with `scores` the scoring, for every shape that the terms can have; once."""
-        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        grads = jax.tree.map(place, self.abstract.params, self.shardings.params)
-        before = grads if _several(terms) else None
         number = self._layout.everywhere(np.float32(0))
-        reports = tuple(self._report(term.menu[0]) for term in terms)
         if not self._compiled:
-            if before is not None:
+            if _several(terms):
                 self._zeros.lower().compile()
-            self._apply.lower(state, grads, reports, number).compile()
+            reports = tuple(self._report(term.menu[0]) for term in terms)
+            self._apply.lower(self._placed, self._placed.params, reports, number).compile()
         for part in (part for term in terms for part in term.menu):
             shape = str(jax.tree.map(np.shape, part))
             if shape in self._compiled:
                 continue
             self._compiled.add(shape)
-            part = self._layout.rows(part)
-            self._accumulate.lower(state.params, before, self._report(part), part, number).compile()
+            self.gradient_program(part, several=_several(terms)).compile()
             if scores:
-                self._score.lower(state.params, *part[:3], number).compile()
+                self._score.lower(self._placed.params, *self._layout.rows(part[:3]), number).compile()
+
+    def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Lowered:
+        """What runs for a micro-batch of this shape; with `several` it adds to the gradients of earlier ones."""
+        grads, number = self._placed.params if several else None, self._layout.everywhere(np.float32(0))
+        part, report = self._layout.rows(part), self._report(part)
+        return self._accumulate.lower(self._placed.params, grads, report, part, number)
 
     def update(
         self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
@@ -152,7 +156,7 @@ class Learner:
           The new state and device scalars: loss, grad_norm, and of the first term, where any of it is trained on,
           entropy (nats a token), the sampler's distance and the metrics of `igrpo_loss`.
         """
-        self.compile(state, terms, scores=False)
+        self.compile(terms, scores=False)
         lr, temperature = self._layout.everywhere((np.float32(lr), np.float32(temperature)))
         grads, reports = self._zeros() if _several(terms) else None, []
         for term in terms:

@@ -44,7 +44,7 @@ def update(
     if experience.drafts is not None and algorithm.draft_weight > 0:
         drafts = completions(experience.drafts, prompt_length, config)
         terms.append(learner.cut(drafts, rows=rows, weight=algorithm.draft_weight))
-    learner.compile(state, terms, scores=algorithm.num_iterations > 1 or reference is not None)
+    learner.compile(terms, scores=algorithm.num_iterations > 1 or reference is not None)
     facts = {
         "learning_rate": lr,
         "update/dead_fraction": sum(t.dead_groups for t in terms) / sum(t.groups for t in terms),
