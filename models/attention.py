@@ -55,11 +55,23 @@ def rope_frequencies(config: DecoderConfig) -> np.ndarray:
     return frequency.astype(np.float32)
 
 
-def rotate(x: Float[Array, "P G T X H"], positions: Int[Array, "P G T"], frequencies: np.ndarray) -> Array:
+class Turns(NamedTuple):
+    """Cosine and sine of each position's angles, the same for all layers and heads."""
+
+    cos: Float[Array, "P G T 1 half"]
+    sin: Float[Array, "P G T 1 half"]
+
+
+def turns(positions: Int[Array, "P G T"], config: DecoderConfig) -> Turns:
+    """What `rotate` needs, in float32. Fused into every layer it would be computed anew in each."""
+    angle = positions[..., None, None].astype(jnp.float32) * rope_frequencies(config)[None, None, None, None, :]
+    return jax.lax.optimization_barrier(Turns(jnp.cos(angle), jnp.sin(angle)))
+
+
+def rotate(x: Float[Array, "P G T X H"], by: Turns) -> Float[Array, "P G T X H"]:
     """Rotary embedding in float32, the two halves of a head paired (Hugging Face's layout)."""
-    angle = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, None, :]
-    cos, sin = jnp.cos(angle), jnp.sin(angle)
     first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    cos, sin = by
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from models.attention import Own, Prompt, attend, rope_frequencies, rotate
+from models.attention import Own, Prompt, attend, rotate, turns
 from models.axes import constrain
 from models.config import DecoderConfig, Remat
 
@@ -186,14 +186,14 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
-    frequencies = rope_frequencies(policy.config)
+    by = turns(positions, policy.config)
 
     def layer(hidden, inputs):
         block, shared, own = inputs
         prompt = None
         if prefix is not None:
             prompt = Prompt(shared.keys, shared.values, prefix.lengths)
-        return _block(policy.config, block, hidden, positions, frequencies, prompt, own, used)
+        return _block(policy.config, block, hidden, by, prompt, own, used)
 
     shared = None if prefix is None else prefix.layers
     if isinstance(policy.layers, Block):
@@ -216,7 +216,7 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
     return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
 
 
-def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, prompt, own, used):
+def _block(config: DecoderConfig, block: Block, hidden, by, prompt, own, used):
     """One layer. Returns the new hidden states and this layer's keys and values."""
     # Without this XLA all-reduces whole-batch activations on an FSDP mesh instead of gathering weights.
     hidden = constrain(hidden, "batch", None, None, None)
@@ -231,8 +231,8 @@ def _block(config: DecoderConfig, block: Block, hidden, positions, frequencies, 
     if config.qk_norm:
         query = _rms_norm(query, block.query_norm[...], config.norm_eps)
         key = _rms_norm(key, block.key_norm[...], config.norm_eps)
-    query = rotate(query, positions, frequencies)
-    key = rotate(key, positions, frequencies).swapaxes(2, 3)
+    query = rotate(query, by)
+    key = rotate(key, by).swapaxes(2, 3)
     value = value.swapaxes(2, 3)
 
     limits = None
