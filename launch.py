@@ -10,7 +10,7 @@ import itertools
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,9 +226,12 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
         max_completion_length=shapes.completion,
     )
-    sampler = Sampler(decoder, layout, pool=pool, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    sampler = evaluator = make(pool=pool)
+    if config.data.eval and config.eval.num_samples % pool.lanes:
+        evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
     learner = make_learner(config, layout, found)
-    return Run(config, layout, learner, sampler, prompter, reward, shapes, data.batches, data.evals)
+    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals)
 
 
 def newest(learner: Any, workdir: Path) -> tuple[Any, int]:

@@ -36,7 +36,8 @@ def get_config() -> Config:
             eval=("hf:HuggingFaceH4/MATH-500?split=test&question=problem",),
         ),
         prompt=PromptConfig(system=REASONING_SYSTEM, max_prompt_length=1024, max_draft_length=4096),
-        sampling=SamplingConfig(max_completion_length=4096, temperature=0.7),
+        # 32 rows a device hold about 17 GB of keys and values at full length; the rest of the batch waits its turn.
+        sampling=SamplingConfig(max_completion_length=4096, temperature=0.7, rows=32),
         algorithm=AlgorithmConfig(num_drafts=4, num_generations=4),
         reward=RewardConfig(functions=("accuracy", "format"), weights=(1.0, 1.0), workers=16),
         optim=OptimConfig(learning_rate=1e-6, warmup_ratio=0.1, final_lr_ratio=0.1),

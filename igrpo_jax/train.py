@@ -50,6 +50,7 @@ class Run(NamedTuple):
     """The parts of a run, put together by `launch.py`.
 
     Attributes:
+      evaluator: the sampler of evaluations; the same one where its lanes divide `eval.num_samples`.
       batches: step -> problems, a pure function.
       evals: name -> problems of each evaluation set.
     """
@@ -58,6 +59,7 @@ class Run(NamedTuple):
     layout: Layout
     learner: Learner
     sampler: Sampler
+    evaluator: Sampler
     prompter: Prompter
     reward: Reward
     shapes: Shapes
@@ -118,7 +120,7 @@ def train_step(
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
-            sample=sampling(run, view, config.sampling),
+            sample=sampling(run.sampler, view, config.sampling),
             reward=clock.grading(run.reward),
             prompter=run.prompter,
             config=config.algorithm,
@@ -151,11 +153,11 @@ def train_step(
     return state, metrics, experience
 
 
-def sampling(run: Run, view: PyTree, settings: SamplingConfig) -> Sample:
-    """The sampler bound to a view and to settings."""
+def sampling(sampler: Sampler, view: PyTree, settings: SamplingConfig) -> Sample:
+    """A sampler bound to a view and to settings."""
 
     def sample(requests: Sequence[Request], *, step: int, follow: Follow) -> Usage:
-        return run.sampler(view, requests, step=step, settings=settings, follow=follow)
+        return sampler(view, requests, step=step, settings=settings, follow=follow)
 
     return sample
 
@@ -170,7 +172,7 @@ def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
     for name, problems in run.evals.items():
         metrics = evaluate(
             problems,
-            sample=sampling(run, view, settings),
+            sample=sampling(run.evaluator, view, settings),
             reward=run.reward,
             prompter=run.prompter,
             num_samples=config.eval.num_samples,

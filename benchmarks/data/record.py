@@ -35,7 +35,7 @@ def main() -> None:
         run = launch.assemble(CONFIG, layout, found, reward)
         view = jax.block_until_ready(run.learner.view(launch.initial_policy(CONFIG, layout, found)))
         result = rollout(
-            run.batches(0), sample=sampling(run, view, CONFIG.sampling), reward=reward, prompter=run.prompter,
+            run.batches(0), sample=sampling(run.sampler, view, CONFIG.sampling), reward=reward, prompter=run.prompter,
             config=CONFIG.algorithm, seed=0, step=0, refinement_limit=run.shapes.refinement,
         )  # fmt: skip
     assert result.drafts is not None
