@@ -64,12 +64,13 @@ def greedy(view, tokens, lengths, *, steps):
     last, prefix = decoder.prefill(view, tokens, lengths)
     first = decoder.unembed(view, last).argmax(-1).astype(jnp.int32)
 
-    def step(state, _):
+    def step(state, place):
         token, cache = state
-        hidden, cache = decoder.extend(view, token[:, None, None], prefix, cache)
+        used = jnp.full((len(tokens), 1), place)
+        hidden, cache = decoder.extend(view, token[:, None, None], prefix, cache, used)
         return (decoder.unembed(view, hidden[:, 0, 0]).argmax(-1).astype(jnp.int32), cache), token
 
-    return jax.lax.scan(step, (first, decoder.new_cache(view, prefix, 1, steps)), length=steps)[1].T
+    return jax.lax.scan(step, (first, decoder.new_cache(view, prefix, 1, steps)), jnp.arange(steps))[1].T
 
 
 def test_greedy_answers_equal_those_of_transformers(smollm2):
