@@ -44,8 +44,8 @@ def make_pool(
     """Divides the rows among prompts.
 
     All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has a
-    slot of its own, to be filled again as soon as it ends: groups wait for their longest completion, which costs more
-    than the prefixes that they would save (lengths of a real run use 83 % of such rows, with two lanes a slot 63 %).
+    slot of its own, to be filled again as soon as it ends: groups would wait for their longest completion. Its price is a
+    copy of the prefix for every row, which is more than it saves where prompts are longer than completions.
 
     Args:
       rows: completions a device decodes at once; 0 for as many as `problems` have.
