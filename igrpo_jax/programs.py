@@ -43,9 +43,9 @@ def make_pool(
 ) -> Pool:
     """Divides the rows among prompts.
 
-    All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has a
-    slot of its own, to be filled again as soon as it ends: groups would wait for their longest completion. Its price is a
-    copy of the prefix for every row, which is more than it saves where prompts are longer than completions.
+    All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has
+    a slot of its own, to be filled again as soon as it ends: groups would wait for their longest completion. Its price
+    is a copy of the prefix for every row, more than it saves where prompts are longer than completions.
 
     Args:
       rows: completions a device decodes at once; 0 for as many as `problems` have.
