@@ -17,6 +17,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import launch
+
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
 """Where `make peers` puts the peers' environments."""
@@ -62,7 +64,7 @@ class Process:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [python, "-m", f"benchmarks.{who.module}", json.dumps(who.job)], cwd=ROOT, stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=log, bufsize=0, env=environment(who.job, logs),
+                stdout=subprocess.PIPE, stderr=log, bufsize=0, env=environment(who, logs),
             )  # fmt: skip
 
     def answer(self) -> dict[str, Any]:
@@ -104,12 +106,17 @@ class Process:
         self._process.stdout.close()
 
 
-def environment(job: dict[str, Any], scratch: Path) -> dict[str, str]:
-    """The same for all: threads, no hub (but to prepare the weights), one cache of compiled programs."""
+def environment(who: Contestant, scratch: Path) -> dict[str, str]:
+    """The same for all: threads, no hub (but to prepare the weights), one cache of compiled programs.
+
+    Ours gets the allocator settings that `launch.py` starts with; set GLIBC_TUNABLES to give all the same.
+    """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    offline = {"TOKENIZERS_PARALLELISM": "false"} | ({"HF_HUB_OFFLINE": "1"} if job["task"] != "prepare" else {})
+    offline = {"TOKENIZERS_PARALLELISM": "false"}
+    offline |= {"HF_HUB_OFFLINE": "1"} if who.job["task"] != "prepare" else {}
     cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "xla"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    return dict(os.environ) | dict.fromkeys(names, str(job["threads"])) | offline | cache
+    allocator = launch.ALLOCATOR if who.home is None else {}
+    return allocator | dict(os.environ) | dict.fromkeys(names, str(who.job["threads"])) | offline | cache
 
 
 class Contest:

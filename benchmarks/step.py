@@ -19,7 +19,7 @@ def main() -> None:
     parser = arguments(__doc__)
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
     parser.add_argument("--micro-batch", type=int, default=32, help="ours only")
-    parser.add_argument("--remat", default="full", choices=("full", "dots", "none"), help="ours only")
+    parser.add_argument("--remat", default="dots", choices=("full", "dots", "none"), help="ours only")
     options = parser.parse_args()
     with prepared(options, [options.prompt]) as (shared, logs):
         job = shared | {"task": "step", "prompt": options.prompt}

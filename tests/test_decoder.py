@@ -171,8 +171,8 @@ def test_remat_changes_no_gradient_and_keeps_less(policy, remat):
 def test_sampling_view_casts_and_keeps_axis_names(policy):
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.bfloat16))(policy)
     assert {x.dtype for x in jax.tree.leaves(view)} == {jnp.dtype("bfloat16")}
-    assert view.layers[1].query.axes == ("embed", "heads", "head_dim")
-    np.testing.assert_array_equal(view.layers[1].down[...], policy.layers.down[...][1].astype(jnp.bfloat16))
+    assert view.layers[1].query.axes == ("heads", "head_dim", "embed")
+    np.testing.assert_array_equal(view.layers[1].down[...], policy.layers.down[...][1].T.astype(jnp.bfloat16))
 
     def run(view):
         last, prefix = decoder.prefill(view, PROMPTS, LENGTHS)

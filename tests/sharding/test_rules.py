@@ -80,8 +80,8 @@ def test_the_whole_train_state_follows_the_table(policy, layout):
 
 def test_a_sampling_view_is_whole_on_every_fsdp_place(policy, layout):
     view = layout.decode_shardings(jax.eval_shape(lambda p: decoder.sampling_view(p, "float32"), policy))
-    assert spec(view.layers[1].query) == PartitionSpec(None, "tensor", None)
-    assert spec(view.layers[0].out) == PartitionSpec("tensor", None, None)
+    assert spec(view.layers[1].query) == PartitionSpec("tensor", None, None)
+    assert spec(view.layers[0].out) == PartitionSpec(None, "tensor", None)
     assert spec(view.head) == PartitionSpec(None, "tensor")
 
 
