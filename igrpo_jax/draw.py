@@ -68,6 +68,8 @@ def draw(
     Order as in transformers and vLLM: temperature, top-k, top-p of what is left, min-p. Ties at a threshold are all
     kept. Greedy rows report the log-probability at temperature 1.
 
+    Inside the vocabulary is the first axis, as the projection of few rows leaves it.
+
     Args:
       logits: float32[*rows, V].
       uniform: float32[*rows] in [0, 1).
@@ -76,30 +78,29 @@ def draw(
     Returns:
       int32[*rows] and float32[*rows] (nats).
     """
+    logits = jnp.moveaxis(logits, -1, 0)
     greedy = truncation.temperature <= 0
     temperature = jnp.where(greedy, 1.0, truncation.temperature)
-    peak = logits.max(-1, keepdims=True)
-    weights = jnp.exp((logits - peak) / temperature)
+    peak = logits.max(0)
+    weights = jnp.exp((logits - peak[None]) / temperature)
     cut = (truncation.top_k > 0) | (truncation.top_p < 1) | (truncation.min_p > 0)
     floor, mass = jax.lax.cond(
         cut & ~greedy,
         lambda: _truncate(weights, truncation),
-        lambda: (jnp.zeros(weights.shape[:-1], weights.dtype), _block_sums(weights)),
+        lambda: (jnp.zeros(weights.shape[1:], weights.dtype), _block_sums(weights)),
     )
-    cumulative = jnp.cumsum(mass, axis=-1)
+    cumulative = jnp.cumsum(mass, axis=0)
     tokens = jax.lax.cond(
         greedy, lambda: _first_best(logits, peak), lambda: _inverse_cdf(weights, floor, mass, cumulative, uniform)
     )
-    total = cumulative[..., -1]
-    chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)
-    logprobs = (chosen - peak) / temperature - jnp.log(total)[..., None]
-    return tokens, logprobs[..., 0]
+    chosen = _at(logits, tokens)
+    return tokens, (chosen - peak) / temperature - jnp.log(cumulative[-1])
 
 
-def _first_best(logits: Float[Array, "*rows V"], peak: Float[Array, "*rows 1"]) -> Int[Array, "*rows"]:
+def _first_best(logits: Float[Array, "V *rows"], peak: Float[Array, "*rows"]) -> Int[Array, "*rows"]:
     """The first of the most probable tokens; `argmax` takes several times as long on CPU."""
-    size = logits.shape[-1]
-    return jnp.minimum(jnp.min(jnp.where(logits >= peak, _slots(size, logits.ndim), size), axis=-1), size - 1)
+    size = logits.shape[0]
+    return jnp.minimum(jnp.min(jnp.where(logits >= peak[None], _slots(size, logits.ndim), size), axis=0), size - 1)
 
 
 def _inverse_cdf(weights: Array, floor: Array, mass: Array, cumulative: Array, uniform: Array) -> Array:
@@ -108,62 +109,67 @@ def _inverse_cdf(weights: Array, floor: Array, mass: Array, cumulative: Array, u
     Rounding can push the target past the last mass; the last token with any weight is then meant, so a token of
     weight zero is never drawn.
     """
-    size = weights.shape[-1]
-    target = uniform * cumulative[..., -1]
+    size = weights.shape[0]
+    target = uniform * cumulative[-1]
     block = _first_past(cumulative, mass, target)
-    before = jnp.take_along_axis(cumulative - mass, block[..., None], axis=-1)[..., 0]
-    tokens = block[..., None] * BLOCK + _slots(BLOCK, block.ndim + 1)
-    inside = jnp.take_along_axis(weights, jnp.minimum(tokens, size - 1), axis=-1)
-    inside = jnp.where((inside >= floor[..., None]) & (tokens < size), inside, 0.0)
-    token = _first_past(jnp.cumsum(inside, axis=-1), inside, target - before)
+    before = _at(cumulative - mass, block)
+    tokens = block[None] * BLOCK + _slots(BLOCK, block.ndim + 1)
+    inside = jnp.take_along_axis(weights, jnp.minimum(tokens, size - 1), axis=0)
+    inside = jnp.where((inside >= floor[None]) & (tokens < size), inside, 0.0)
+    token = _first_past(jnp.cumsum(inside, axis=0), inside, target - before)
     return block * BLOCK + token
 
 
 def _first_past(cumulative: Array, mass: Array, target: Array) -> Array:
     """First index whose cumulative mass exceeds the target, never one without mass."""
-    first = jnp.sum(cumulative <= target[..., None], axis=-1, dtype=jnp.int32)
-    slots = _slots(mass.shape[-1], mass.ndim)
-    last = jnp.max(jnp.where(mass > 0, slots, -1), axis=-1)
-    at_or_after = (slots >= first[..., None]) & (mass > 0)
-    following = jnp.min(jnp.where(at_or_after, slots, mass.shape[-1]), axis=-1)
+    first = jnp.sum(cumulative <= target[None], axis=0, dtype=jnp.int32)
+    slots = _slots(mass.shape[0], mass.ndim)
+    last = jnp.max(jnp.where(mass > 0, slots, -1), axis=0)
+    at_or_after = (slots >= first[None]) & (mass > 0)
+    following = jnp.min(jnp.where(at_or_after, slots, mass.shape[0]), axis=0)
     return jnp.minimum(following, last)
 
 
 def _slots(size: int, ndim: int) -> Int[Array, "..."]:
-    """Indices along the last of `ndim` axes."""
-    return jnp.arange(size, dtype=jnp.int32).reshape((1,) * (ndim - 1) + (size,))
+    """Indices along the first of `ndim` axes."""
+    return jnp.arange(size, dtype=jnp.int32).reshape((size,) + (1,) * (ndim - 1))
 
 
-def _block_sums(x: Float[Array, "*rows V"]) -> Float[Array, "*rows blocks"]:
+def _at(x: Float[Array, "X *rows"], index: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """The entry of each row's index."""
+    return jnp.take_along_axis(x, index[None], axis=0)[0]
+
+
+def _block_sums(x: Float[Array, "V *rows"]) -> Float[Array, "blocks *rows"]:
     """Sums of each `BLOCK` entries; the last block may be short, which costs no padded copy."""
-    whole = x.shape[-1] // BLOCK * BLOCK
-    sums = x[..., :whole].reshape(*x.shape[:-1], whole // BLOCK, BLOCK).sum(-1)
-    if whole == x.shape[-1]:
+    whole = x.shape[0] // BLOCK * BLOCK
+    sums = x[:whole].reshape(whole // BLOCK, BLOCK, *x.shape[1:]).sum(1)
+    if whole == x.shape[0]:
         return sums
-    return jnp.concatenate([sums, x[..., whole:].sum(-1, keepdims=True)], axis=-1)
+    return jnp.concatenate([sums, x[whole:].sum(0, keepdims=True)])
 
 
 def _truncate(
-    weights: Float[Array, "*rows V"], truncation: Truncation
-) -> tuple[Float[Array, "*rows"], Float[Array, "*rows blocks"]]:
+    weights: Float[Array, "V *rows"], truncation: Truncation
+) -> tuple[Float[Array, "*rows"], Float[Array, "blocks *rows"]]:
     """The weight below which top-k, top-p and min-p cut, and the blocks' sums of what is left.
 
     Weights are relative to the most probable token's, which is 1. Tokens lighter than (1 - top_p) / V of the mass have
     together less than 1 - top_p of it, so the nucleus ends above that; half of it leaves room for rounding.
     """
-    size = weights.shape[-1]
+    size = weights.shape[0]
     k = jnp.where(truncation.top_k > 0, jnp.minimum(truncation.top_k, size), size).astype(jnp.float32)
-    everything = jnp.zeros(weights.shape[:-1], jnp.float32)
+    everything = jnp.zeros(weights.shape[1:], jnp.float32)
     lowest = _threshold(weights, everything, everything + size, everything + k, counting=True)
     total = _mass(weights, lowest, counting=False)
     light = jnp.maximum(lowest, (1 - truncation.top_p) / (2 * size) * total)
     wanted = jnp.where(truncation.top_p < 1, truncation.top_p * total, jnp.inf)
     floor = jnp.maximum(_threshold(weights, light, total, wanted, counting=False), truncation.min_p)
-    return floor, _block_sums(jnp.where(weights >= floor[..., None], weights, 0.0))
+    return floor, _block_sums(jnp.where(weights >= floor[None], weights, 0.0))
 
 
 def _threshold(
-    weights: Float[Array, "*rows V"],
+    weights: Float[Array, "V *rows"],
     low: Float[Array, "*rows"],
     most: Float[Array, "*rows"],
     wanted: Float[Array, "*rows"],
@@ -199,6 +205,6 @@ def _float(bits: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
-def _mass(weights: Float[Array, "*rows V"], low: Float[Array, "*rows"], *, counting: bool) -> Float[Array, "*rows"]:
+def _mass(weights: Float[Array, "V *rows"], low: Float[Array, "*rows"], *, counting: bool) -> Float[Array, "*rows"]:
     """Sum, or number, of the weights ≥ low."""
-    return _block_sums(jnp.where(weights >= low[..., None], 1.0 if counting else weights, 0.0)).sum(-1)
+    return _block_sums(jnp.where(weights >= low[None], 1.0 if counting else weights, 0.0)).sum(0)

@@ -15,7 +15,7 @@ AnyArray = jax.Array | np.ndarray
 class Prompt(NamedTuple):
     """Keys and values of the prompt that all G samples of a problem share; `lengths` of the L slots are real."""
 
-    keys: Float[Array, "P K L H"]
+    keys: Float[Array, "P K H L"]
     values: Float[Array, "P K L H"]
     lengths: Int[AnyArray, " P"]
 
@@ -27,7 +27,7 @@ class Own(NamedTuple):
     themselves, each of which sees itself and what comes before it.
     """
 
-    keys: Float[Array, "P G K C H"]
+    keys: Float[Array, "P G K H C"]
     values: Float[Array, "P G K C H"]
     limits: Int[Array, "P G T"] | None
 
@@ -56,23 +56,30 @@ def rope_frequencies(config: DecoderConfig) -> np.ndarray:
 
 
 class Turns(NamedTuple):
-    """Cosine and sine of each position's angles, the same for all layers and heads."""
+    """Cosine and sine of each position's angles, the same for all layers and heads: as wide as half a head."""
 
-    cos: Float[Array, "P G T 1 half"]
-    sin: Float[Array, "P G T 1 half"]
+    cos: Float[Array, "..."]
+    sin: Float[Array, "..."]
 
 
-def turns(positions: Int[Array, "P G T"], config: DecoderConfig) -> Turns:
-    """What `rotate` needs, in float32. Fused into every layer it would be computed anew in each."""
-    angle = positions[..., None, None].astype(jnp.float32) * rope_frequencies(config)[None, None, None, None, :]
+def turns(positions: Int[Array, "P G T"], config: DecoderConfig, *, first: bool) -> Turns:
+    """What `rotate` needs, in float32, for heads [P, G, T, N, H], or [N, H, P, G, T] with features `first`.
+
+    Fused into every layer it would be computed anew in each.
+    """
+    frequencies = rope_frequencies(config)
+    if first:
+        angle = positions[None, None].astype(jnp.float32) * frequencies[None, :, None, None, None]
+    else:
+        angle = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, None, :]
     return jax.lax.optimization_barrier(Turns(jnp.cos(angle), jnp.sin(angle)))
 
 
-def rotate(x: Float[Array, "P G T X H"], by: Turns) -> Float[Array, "P G T X H"]:
-    """Rotary embedding in float32, the two halves of a head paired (Hugging Face's layout)."""
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+def rotate(x: Float[Array, "..."], by: Turns, axis: int) -> Float[Array, "..."]:
+    """Rotary embedding in float32, the two halves of `axis`, a head, paired (Hugging Face's layout)."""
+    one, other = jnp.split(x.astype(jnp.float32), 2, axis=axis)
     cos, sin = by
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+    return jnp.concatenate([one * cos - other * sin, other * cos + one * sin], axis=axis).astype(x.dtype)
 
 
 def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
@@ -107,7 +114,7 @@ class Partial(NamedTuple):
 
 def attend_run(
     queries: Float[Array, "B T N H"],
-    keys: Float[Array, "B K C H"],
+    keys: Float[Array, "B K H C"],
     values: Float[Array, "B K C H"],
     limits: Int[AnyArray, "#B #T"],
 ) -> Partial:
@@ -127,10 +134,10 @@ def attend_run(
     f32 = {"preferred_element_type": jnp.float32}
     # Heads before queries, so that both products are plain batched matmuls: several times as fast on CPU.
     q = queries.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
-    visible = jnp.arange(keys.shape[2])[None, None] < limits[..., None]
+    visible = jnp.arange(values.shape[2])[None, None] < limits[..., None]
     # Added and not selected: the backward pass of a selection would keep the mask, as large as the scores.
     unseen = jnp.where(visible, 0.0, UNSEEN)[:, None, None]
-    scores = h**-0.5 * jnp.einsum("BKMH,BKCH->BKMC", q, keys, **f32)
+    scores = h**-0.5 * jnp.einsum("BKMH,BKHC->BKMC", q, keys, **f32)
     scores = scores.reshape(b, k, n // k, t, -1) + unseen
     peak = jax.lax.stop_gradient(scores.max(-1, keepdims=True))
     weights = jnp.exp(scores - peak)
@@ -163,13 +170,13 @@ def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | in
 
 def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: int, size: int):
     """Queries `start` to `end`, `size` at a time."""
-    seen = end if own.limits is None else own.keys.shape[3]
+    seen = end if own.limits is None else own.values.shape[3]
     limits = None if own.limits is None else own.limits[:, :, start:end]
     queries = queries[:, :, start:end]
 
     def block(first, queries, limits, prompt, keys, values):
         # The slices are taken here, where the backward pass makes them anew instead of keeping a copy of each.
-        return _attend(queries, prompt, Own(keys[..., :seen, :], values[..., :seen, :], limits), first)
+        return _attend(queries, prompt, Own(keys[..., :seen], values[..., :seen, :], limits), first)
 
     if end - start <= size:
         return jax.checkpoint(block)(start, queries, limits, prompt, own.keys, own.values)

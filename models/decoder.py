@@ -73,21 +73,25 @@ class Decoder(nnx.Module):
 
 
 class KeyValues(NamedTuple):
-    """Keys and values of one layer, or of all: stacked arrays for a stacked policy, one entry a layer for a view."""
+    """Keys and values of one layer, or of all: stacked arrays for a stacked policy, one entry a layer for a view.
+
+    Slots are the last axis of the keys and the last but one of the values, so that both of attention's products read
+    them as they lie.
+    """
 
     keys: Float[Array, "..."]
     values: Float[Array, "..."]
 
 
 class Prefix(NamedTuple):
-    """What completions attend to, one row a problem; `layers` holds keys and values [P, K, L, H] of each layer."""
+    """What completions attend to, one row a problem: of each layer keys [P, K, H, L] and values [P, K, L, H]."""
 
     layers: Any
     lengths: Int[AnyArray, " P"]
 
 
 Cache = Any
-"""The completions' own keys and values [P, G, K, capacity, H] of each layer, as `KeyValues`."""
+"""The completions' own keys [P, G, K, H, capacity] and values [P, G, K, capacity, H] of each layer, as `KeyValues`."""
 
 
 def prefill(
@@ -126,42 +130,50 @@ def extend(
 
 def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
     """float32 logits of normalized hidden states."""
-    if policy.config.tied:
-        return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], preferred_element_type=jnp.float32)
-    return jnp.einsum("...D,DV->...V", hidden, policy.head[...], preferred_element_type=jnp.float32)
+    f32 = {"preferred_element_type": jnp.float32}
+    if isinstance(policy.layers, Block):
+        if policy.config.tied:
+            return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], **f32)
+        return jnp.einsum("...D,DV->...V", hidden, policy.head[...], **f32)
+    head = policy.embed if policy.config.tied else policy.head
+    return jnp.moveaxis(jnp.tensordot(head[...], jnp.moveaxis(hidden, -1, 0), 1, **f32), 0, -1)
 
 
 def new_cache(policy: Decoder, prefix: Prefix, num_samples: int, capacity: int) -> Cache:
     """An empty cache of `capacity` own tokens for `num_samples` completions of every prompt of the prefix."""
 
-    def empty(x):
-        *stack, p, k, _, h = x.shape
-        cache = jnp.zeros((*stack, p, num_samples, k, capacity, h), x.dtype)
+    def empty(x, *last):
+        *stack, p, k, _, _ = x.shape
+        cache = jnp.zeros((*stack, p, num_samples, k, *last), x.dtype)
         return constrain(cache, *[None] * len(stack), "batch", None, "kv_heads", None, None)
 
-    return jax.tree.map(empty, prefix.layers)
+    h = policy.config.head_dim
+    both = lambda layer: KeyValues(empty(layer.keys, h, capacity), empty(layer.values, capacity, h))
+    return jax.tree.map(both, prefix.layers, is_leaf=lambda x: isinstance(x, KeyValues))
 
 
 def new_prefix(policy: Decoder, size: int, capacity: int) -> Prefix:
     """A prefix of `size` prompts of no token, with room for `capacity`, for a sampling view."""
     c = policy.config
-    empty = jnp.zeros((size, c.kv_heads, capacity, c.head_dim), policy.embed[...].dtype)
-    empty = constrain(empty, "batch", "kv_heads", None, None)
-    layers = [KeyValues(empty, empty) for _ in range(c.layers)]
+    empty = lambda *last: constrain(
+        jnp.zeros((size, c.kv_heads, *last), policy.embed[...].dtype), "batch", "kv_heads", None, None
+    )
+    layers = [KeyValues(empty(c.head_dim, capacity), empty(capacity, c.head_dim)) for _ in range(c.layers)]
     return Prefix(layers, constrain(jnp.zeros(size, jnp.int32), "batch"))
 
 
 def resize(tree: PyTree, capacity: int) -> PyTree:
     """The same prefix or cache with room for `capacity` tokens a row; what lies beyond is lost."""
 
-    def fit(x):
-        if x.ndim < 4:
-            return x
-        return jnp.pad(x, [(0, max(capacity - n, 0) if axis == x.ndim - 2 else 0) for axis, n in enumerate(x.shape)])[
-            ..., :capacity, :
-        ]
+    def fit(x, slots):
+        more = [(0, 0)] * x.ndim
+        more[slots] = (0, max(capacity - x.shape[slots], 0))
+        return jax.lax.slice_in_dim(jnp.pad(x, more), 0, capacity, axis=slots)
 
-    return jax.tree.map(fit, tree)
+    def layer(x):
+        return KeyValues(fit(x.keys, -1), fit(x.values, -2)) if isinstance(x, KeyValues) else x
+
+    return jax.tree.map(layer, tree, is_leaf=lambda x: isinstance(x, KeyValues))
 
 
 def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
@@ -172,19 +184,22 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
     """
     view = jax.tree.map(lambda x: x.astype(dtype), policy)
 
-    def turned(param: nnx.Param, index: int) -> nnx.Param:
-        value, axes = param[...][index], param.axes[1:]
-        if "embed" in axes:  # before its outputs or behind its inputs
-            place = axes.index("embed")
-            to = 0 if place else -1
-            others = axes[:place] + axes[place + 1 :]
-            value, axes = jnp.moveaxis(value, place, to), ("embed", *others) if place else (*others, "embed")
-        return nnx.Param(value, axes=axes)
+    def turned(param: nnx.Param) -> nnx.Param:
+        """Its width before its outputs moved behind them, or the other way round."""
+        if "embed" not in param.axes:
+            return param
+        place = param.axes.index("embed")
+        others = param.axes[:place] + param.axes[place + 1 :]
+        value = jnp.moveaxis(param[...], place, -1 if place == 0 else 0)
+        return nnx.Param(value, axes=("embed", *others) if place else (*others, "embed"))
 
     def layer(index: int) -> Block:
-        return jax.tree.map(lambda p: turned(p, index), view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
+        one = lambda p: turned(nnx.Param(p[...][index], axes=p.axes[1:]))
+        return jax.tree.map(one, view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
 
     view.layers = nnx.List([layer(i) for i in range(policy.config.layers)])
+    if not policy.config.tied:
+        view.head = turned(view.head)
     return view
 
 
@@ -192,7 +207,7 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
-    by = turns(positions, policy.config)
+    by = turns(positions, policy.config, first=not isinstance(policy.layers, Block))
 
     def layer(hidden, inputs, *, first: bool = False):
         block, shared, own = inputs
@@ -226,28 +241,31 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
 def _block(config: DecoderConfig, block: Block, hidden, by, prompt, own, used, *, first: bool):
     """One layer. Returns the new hidden states and this layer's keys and values.
 
-    Hidden states are [P, G, T, D], or with `first` [D, P, G, T] and the weights have their outputs in front, see
-    `sampling_view`; heads are [P, G, T, N, H] in both cases.
+    Hidden states are [P, G, T, D] and heads [P, G, T, N, H]; with `first` features come first, [D, P, G, T] and
+    [N, H, P, G, T], and the weights have their outputs in front, see `sampling_view`.
     """
     # Without this XLA all-reduces whole-batch activations on an FSDP mesh instead of gathering weights.
     hidden = constrain(hidden, *((None, "batch", None, None) if first else ("batch", None, None, None)))
-    axis = 0 if first else -1
+    axis, of_heads = (0, 1) if first else (-1, -1)
     x = _rms_norm(hidden, block.attention_norm[...], config.norm_eps, axis)
     query, key, value = (_split_heads(x, w[...], first) for w in (block.query, block.key, block.value))
     if config.qkv_bias:
-        query = query + block.query_bias[...][None, None, None]
-        key = key + block.key_bias[...][None, None, None]
-        value = value + block.value_bias[...][None, None, None]
+        rows = (2, 3, 4) if first else (0, 1, 2)
+        biases = (block.query_bias, block.key_bias, block.value_bias)
+        query, key, value = (
+            heads + jnp.expand_dims(bias[...], rows) for heads, bias in zip((query, key, value), biases, strict=True)
+        )
     if config.qk_norm:
-        query = _rms_norm(query, block.query_norm[...], config.norm_eps)
-        key = _rms_norm(key, block.key_norm[...], config.norm_eps)
-    query = rotate(query, by)
-    key = rotate(key, by).swapaxes(2, 3)
-    value = value.swapaxes(2, 3)
+        query = _rms_norm(query, block.query_norm[...], config.norm_eps, of_heads)
+        key = _rms_norm(key, block.key_norm[...], config.norm_eps, of_heads)
+    query, key = rotate(query, by, of_heads), rotate(key, by, of_heads)
+    if first:
+        query, key, value = (jnp.moveaxis(heads, (0, 1), (-2, -1)) for heads in (query, key, value))
+    key, value = jnp.moveaxis(key, 2, -1), jnp.moveaxis(value, 2, -2)
 
     limits = None
     if own is not None:
-        key, value = _written(own.keys, key, used), _written(own.values, value, used)
+        key, value = _written(own.keys, key, used, axis=2), _written(own.values, value, used, axis=1)
         limits = used[..., None] + 1 + jnp.arange(query.shape[2])[None, None, :]
     hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, limits)), block.out[...], first)
 
@@ -261,11 +279,13 @@ def _project(x: Array, w: Array, first: bool) -> Array:
     return jnp.tensordot(w, x, 1) if first else _matmul(x, w)
 
 
-def _split_heads(x: Array, w: Array, first: bool) -> Float[Array, "P G T N H"]:
-    """The projection of hidden states to heads."""
-    heads = w.shape[:-1] if first else w.shape[1:]
-    out = _project(x, w.reshape(-1, w.shape[-1]) if first else w.reshape(w.shape[0], -1), first)
-    return (jnp.moveaxis(out, 0, -1) if first else out).reshape(*out.shape[-3:] if first else out.shape[:-1], *heads)
+def _split_heads(x: Array, w: Array, first: bool) -> Array:
+    """The projection of hidden states to heads, as one plain matmul."""
+    if first:
+        out = _project(x, w.reshape(-1, w.shape[-1]), first)
+        return out.reshape(*w.shape[:-1], *out.shape[1:])
+    out = _project(x, w.reshape(w.shape[0], -1), first)
+    return out.reshape(*out.shape[:-1], *w.shape[1:])
 
 
 def _merge_heads(mixed: Float[Array, "P G T N H"], w: Array, first: bool) -> Array:
@@ -300,9 +320,9 @@ def _matmul_backward(kept, change):
 _matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
-def _written(cache: Float[Array, "P G K C H"], new: Float[Array, "P G K T H"], used: Int[Array, "P G"]) -> Array:
-    """The cache with each row's new entries behind its used ones."""
-    write = lambda row, entries, start: jax.lax.dynamic_update_slice_in_dim(row, entries, start, axis=1)
+def _written(cache: Array, new: Array, used: Int[Array, "P G"], *, axis: int) -> Array:
+    """The cache [P, G, K, ...] with each row's new entries behind its used ones, which are on `axis` of a row."""
+    write = lambda row, entries, start: jax.lax.dynamic_update_slice_in_dim(row, entries, start, axis=axis)
     return jax.vmap(jax.vmap(write))(cache, new, used)
 
 

@@ -25,7 +25,7 @@ def plain(queries, prompt, own, limits):
     for p, g, t, n in np.ndindex(*queries.shape[:4]):
         keys, values = (
             np.concatenate([shared[p, n // group, : prompt.lengths[p]], mine[p, g, n // group, : limits[p, g, t]]])
-            for shared, mine in ((prompt.keys, own.keys), (prompt.values, own.values))
+            for shared, mine in ((prompt.keys.swapaxes(-2, -1), own.keys.swapaxes(-2, -1)), (prompt.values, own.values))
         )
         scores = np.asarray(keys, np.float64) @ np.asarray(queries[p, g, t, n], np.float64) / np.sqrt(keys.shape[-1])
         weights = np.exp(scores - scores.max())
@@ -36,8 +36,8 @@ def plain(queries, prompt, own, limits):
 @pytest.fixture
 def inputs():
     """2 problems x 2 samples of 11 tokens, 4 heads on 2, prompts of 5 tokens or none of 6 slots."""
-    queries, keys, values = normal(2, 2, 11, 4, 8), normal(2, 2, 2, 11, 8), normal(2, 2, 2, 11, 8)
-    return queries, Prompt(normal(2, 2, 6, 8), normal(2, 2, 6, 8), np.array([5, 0], np.int32)), keys, values
+    queries, keys, values = normal(2, 2, 11, 4, 8), normal(2, 2, 2, 8, 11), normal(2, 2, 2, 11, 8)
+    return queries, Prompt(normal(2, 2, 8, 6), normal(2, 2, 6, 8), np.array([5, 0], np.int32)), keys, values
 
 
 @pytest.fixture(params=[(128, 4), (11, 4), (4, 4), (2, 2), (1, 3)], ids=str)
