@@ -110,15 +110,14 @@ def updating(
     batch = Batch(lengths=np.full(rows, point.completion, np.int32), advantages=advantages)
     term = learner.cut(Completions(prompts, np.full(rows[0], point.prompt, np.int32), tokens, batch), rows=per_device)
     term = term._replace(menu=term.parts[:1])  # only the shape that is measured is compiled
-    learner.compile(state, [term], scores=False)
+    learner.compile([term], scores=False)
     seconds = []
     for _ in range(rounds):
         started = time.perf_counter()
         state, metrics = learner.update(state, [term], lr=1e-6, temperature=1.0)
         jax.block_until_ready((state, metrics))
         seconds.append(time.perf_counter() - started)
-    part, number = layout.rows(term.parts[0]), layout.everywhere(np.float32(1))
-    gradient = learner._accumulate.lower(state.params, learner._zeros(), learner._report(part), part, number).compile()
+    gradient = learner.gradient_program(term.parts[0], several=False).compile()
     return state, {"update_s": min(seconds), "update_mb": temporary_mb(gradient)}
 
 

@@ -2,7 +2,7 @@
 
     python launch.py --config quickstart.py --mesh 1x1
 
-Hardware: two CPU cores, about 6 GB of memory, six minutes. Expect the drafts' mean reward to rise from about 0.47 in
+Hardware: two CPU cores, about 8 GB of memory, six minutes. Expect the drafts' mean reward to rise from about 0.47 in
 the first five steps to about 1.0 in the last five, and held-out accuracy (operand pairs never trained on, bare
 question) from 0.20 to about 0.66.
 """

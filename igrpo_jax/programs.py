@@ -159,10 +159,13 @@ class Programs:
         """Ends the completions of the given lanes, bool[S, W]."""
         return state._replace(active=self._halt(state.active, lanes))
 
-    def resize(self, state: Slots, *, prompt: int, own: int) -> Slots:
-        """The slots with room for prompts and completions of other sizes."""
-        prefix, cache = self._fit_prefix(state.prefix, capacity=prompt), self._fit_cache(state.cache, capacity=own)
-        return state._replace(prefix=prefix, cache=cache)
+    def resize(self, state: Slots, *, prompt: int | None, own: int | None) -> Slots:
+        """The slots with room for prompts and completions of other sizes; None leaves a size as it is."""
+        if prompt is not None:
+            state = state._replace(prefix=self._fit_prefix(state.prefix, capacity=prompt))
+        if own is not None:
+            state = state._replace(cache=self._fit_cache(state.cache, capacity=own))
+        return state
 
     def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
         prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])

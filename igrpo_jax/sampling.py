@@ -65,7 +65,6 @@ class Sampler:
         step: int,
         settings: SamplingConfig,
         follow: Follow,
-        stop_ids: Sequence[int] | None = None,
     ) -> Usage:
         """Samples all requests, and all that follow from them.
 
@@ -75,7 +74,6 @@ class Sampler:
           step: training step, part of the random key.
           settings: temperature, truncation, length and stop strings; no value of them compiles anything.
           follow: gets finished requests in a thread of its own, while others are decoded; what it raises is raised.
-          stop_ids: other stop ids for this call.
 
         Raises:
           ValueError: a prompt is empty or longer than the pool's, or completions are to be.
@@ -87,16 +85,15 @@ class Sampler:
             )
         if self._programs is None:
             self._programs = Programs(self._model, self._layout, self._pool, view, self._seed)
-        stops = self._stops if stop_ids is None else padded_stops(stop_ids)
         truncation = Truncation(
             np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p),
             np.float32(settings.min_p),
         )  # fmt: skip
-        values = self._layout.everywhere((truncation, stops, np.int32(step)))
+        values = self._layout.everywhere((truncation, self._stops, np.int32(step)))
         with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
             flight = _Flight(
-                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=stops, settings=settings,
-                text=self._text, follow=lambda finished: thread.submit(follow, finished),
+                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=self._stops,
+                settings=settings, text=self._text, follow=lambda finished: thread.submit(follow, finished),
             )  # fmt: skip
             return flight.run(requests)
 
@@ -110,7 +107,6 @@ class Sampler:
         stage: int,
         num_samples: int,
         settings: SamplingConfig,
-        stop_ids: Sequence[int] | None = None,
     ) -> Samples:
         """`num_samples` completions of every prompt, [P, G], for callers with nothing to do meanwhile.
 
@@ -127,7 +123,7 @@ class Sampler:
 
         pairs = zip(ids, prompts, strict=True)
         requests = [Request(p, i, stage, list(prompt), num_samples) for p, (i, prompt) in enumerate(pairs)]
-        self(view, requests, step=step, settings=settings, follow=follow, stop_ids=stop_ids)
+        self(view, requests, step=step, settings=settings, follow=follow)
         return stack([done[p] for p in range(len(prompts))])
 
 
@@ -251,7 +247,8 @@ class _Flight:
             min(n for n in self.pool.completions if n >= ahead),
         )
         if sizes != self.sizes:
-            self.state = self.programs.resize(self.state, prompt=sizes[0], own=sizes[1])
+            prompt, own = (new if new != old else None for new, old in zip(sizes, self.sizes, strict=True))
+            self.state = self.programs.resize(self.state, prompt=prompt, own=own)
             self.sizes = sizes
 
     def advance(self) -> None:

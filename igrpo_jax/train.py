@@ -147,9 +147,7 @@ def train_step(
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:
-        alive = (experience.refinements.advantages != 0).any(axis=1) | (config.algorithm.beta > 0)
-        trained = float(experience.refinements.samples.lengths[alive].sum())
-        metrics["tokens_per_s/train"] = trained / clock.seconds["update"]
+        metrics["tokens_per_s/train"] = metrics["train/tokens"] / clock.seconds["update"]
     metrics["memory/peak_gb"] = peak_gb()
     return state, metrics, experience
 

@@ -166,7 +166,7 @@ class Model(Protocol):
         ...
 
     def sampling_view(self, policy: PyTree, dtype: Any) -> PyTree:
-        """The policy laid out for decoding: cast to `dtype`, layers unstacked."""
+        """The policy laid out for decoding: cast to `dtype`, and however the model decodes fastest."""
         ...
 
 

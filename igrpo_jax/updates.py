@@ -60,6 +60,7 @@ def update(
     metrics: dict[str, jax.Array] = {}
     for _ in range(algorithm.num_iterations):
         state, metrics = learner.update(state, terms, lr=lr, temperature=temperature)
+    facts["train/tokens"] = float(sum(part.batch.lengths.sum() for term in terms for part in term.parts))
     facts["train/padding_fraction"] = 1 - sum(t.real_tokens for t in terms) / sum(t.computed_tokens for t in terms)
     fetched = {name: float(value) for name, value in jax.device_get(metrics).items()}
     return state, fetched | facts | {"update/skipped": 0.0}

@@ -16,6 +16,17 @@ PROMPTS = np.array([[11, 12, 13, 14, 15], [21, 22, 23, 0, 0]], np.int32)
 LENGTHS = np.array([5, 3], np.int32)
 COMPLETIONS = np.array([[[31, 32, 33, 34], [41, 42, 43, 44]], [[51, 52, 53, 54], [61, 62, 63, 64]]], np.int32)
 
+VARIANTS = [
+    {},
+    {"family": "qwen2", "qk_norm": False, "qkv_bias": True, "tied": True, "kv_heads": 4, "head_dim": 16},
+    {
+        "family": "llama",
+        "qk_norm": False,
+        "kv_heads": 1,
+        "rope_scaling": RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position=32),
+    },
+]
+
 prefill, extend = jax.jit(decoder.prefill), jax.jit(decoder.extend)
 
 
@@ -33,22 +44,7 @@ def hidden(policy):
     return forward(policy, PROMPTS, LENGTHS, COMPLETIONS)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"family": "qwen2", "qk_norm": False, "qkv_bias": True, "tied": True, "kv_heads": 4, "head_dim": 16},
-        {
-            "family": "llama",
-            "qk_norm": False,
-            "kv_heads": 1,
-            "rope_scaling": RopeScaling(
-                factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position=32
-            ),
-        },
-    ],
-    ids=lambda changes: changes.get("family", "qwen3"),
-)
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: changes.get("family", "qwen3"))
 def test_logits_equal_a_plain_forward_of_every_row(make_policy, reference, changes):
     policy = make_policy(seed=1, **changes)
     logits = decoder.unembed(policy, forward(policy, PROMPTS, LENGTHS, COMPLETIONS))
@@ -95,6 +91,21 @@ def test_cached_decode_through_a_growing_cache_equals_the_forward(policy, hidden
         step, cache = extend(view, COMPLETIONS[:, :, t : t + 1], prefix, cache, used([t, t], [t, t]))
         steps.append(step)
     np.testing.assert_allclose(np.concatenate(steps, axis=2), hidden, atol=2e-5)
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: changes.get("family", "qwen3"))
+def test_a_view_of_each_family_gives_the_same_hidden_states(make_policy, changes):
+    """Biases, norms of heads, tied and untied: with features in front and one token at a time."""
+    policy = make_policy(**changes)
+    view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    _, prefix = prefill(view, PROMPTS, LENGTHS)
+    cache, steps = decoder.new_cache(view, prefix, 2, 4), []
+    for t in range(4):
+        step, cache = extend(view, COMPLETIONS[:, :, t : t + 1], prefix, cache, used([t, t], [t, t]))
+        steps.append(step)
+    found, expected = jnp.concatenate(steps, axis=2), forward(policy, PROMPTS, LENGTHS, COMPLETIONS)[:, :, 1:]
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+    np.testing.assert_allclose(decoder.unembed(view, found), decoder.unembed(policy, expected), atol=5e-5)
 
 
 def test_rows_are_at_different_places_and_start_anew_over_what_others_left(policy, hidden):

@@ -85,9 +85,10 @@ class Worker:
 
 def _environment() -> dict[str, str]:
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-    # Fixed hashing and one thread: the same verdict every time, and no thread stacks against the memory limit.
+    # Fixed hashing and one thread: the same verdict every time, and no thread stacks against the memory limit. Nor does
+    # what earlier items freed count against it, as it would with the allocator settings of `launch.py`.
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name != "GLIBC_TUNABLES"},
         "PYTHONPATH": path,
         "PYTHONHASHSEED": "0",
         "OMP_NUM_THREADS": "1",
