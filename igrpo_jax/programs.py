@@ -45,7 +45,7 @@ def make_pool(
 
     All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has
     a slot of its own, to be filled again as soon as it ends: groups would wait for their longest completion. Its price
-    is a copy of the prefix for every row, more than it saves where prompts are longer than completions.
+    is a copy of the prefix for every row, which pays where lengths differ much and prompts are not the longer part.
 
     Args:
       rows: completions a device decodes at once; 0 for as many as `problems` have.

@@ -207,9 +207,10 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
-    by = turns(positions, policy.config, first=not isinstance(policy.layers, Block))
+    first = not isinstance(policy.layers, Block)
+    by = turns(positions, policy.config, first=first)
 
-    def layer(hidden, inputs, *, first: bool = False):
+    def layer(hidden, inputs):
         block, shared, own = inputs
         prompt = None
         if prefix is not None:
@@ -224,7 +225,7 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
         made, hidden = [], jnp.moveaxis(hidden, -1, 0)
         for i, block in enumerate(policy.layers):
             parts = (block, None if shared is None else shared[i], None if cache is None else cache[i])
-            hidden, keys_values = layer(hidden, parts, first=True)
+            hidden, keys_values = layer(hidden, parts)
             made.append(keys_values)
         hidden = jnp.moveaxis(hidden, 0, -1)
     return _rms_norm(hidden, policy.norm[...], policy.config.norm_eps), made

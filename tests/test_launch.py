@@ -1,6 +1,8 @@
 """The command line: configs, overrides, and one line for every kind of bad input."""
 
 import json
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,18 @@ def test_an_unwritable_workdir_is_named(capsys, tmp_path):
 
 def test_export_without_a_checkpoint_says_so(capsys, tmp_path):
     assert "holds no checkpoint to export" in fails(capsys, tmp_path, "--job", "export")
+
+
+def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
+    started = []
+    monkeypatch.setattr(launch.os, "execve", lambda *call: started.append(call))
+    monkeypatch.setattr(launch.sys, "platform", "linux")
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    launch.keep_memory()
+    (program, arguments, environment), *others = started
+    assert (program, arguments, others) == (sys.executable, [sys.executable, *sys.orig_argv[1:]], [])
+    assert environment["GLIBC_TUNABLES"] == launch.ALLOCATOR["GLIBC_TUNABLES"]
+    assert environment["PATH"] == os.environ["PATH"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")  # the user's
+    launch.keep_memory()
+    assert len(started) == 1
