@@ -21,8 +21,10 @@ ROOT = Path(__file__).parent
 
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
+    ":glibc.malloc.arena_max=1"
 }
-"""Makes the C library on Linux take huge pages and keep what is freed.
+"""Makes the C library on Linux take huge pages and keep what is freed, whichever thread asks: arenas other than the
+first one map large blocks anew each time.
 
 An update's temporary memory is as large at every step; giving it back means to have gigabytes of pages zeroed anew.
 """
