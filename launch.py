@@ -12,10 +12,11 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.config import Config, check
+from igrpo_jax.config import Config, check, to_dict
 
 ROOT = Path(__file__).parent
 
@@ -43,7 +44,14 @@ class Launch:
     job: Literal["train", "evaluate", "export", "report"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); export it for transformers; report: show a run."""
     cpu_devices: int = 0
-    """Simulate this many devices on the CPU."""
+    """Simulate this many devices on the CPU, in each process."""
+    coordinator: str = ""
+    """host:port of process 0, for several processes; auto asks the environment. Default: Slurm, Open MPI, Kubernetes and
+    GKE are recognized."""
+    process_id: int | None = None
+    """This process, from 0; with --coordinator."""
+    num_processes: int | None = None
+    """How many processes there are; with --coordinator."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -56,11 +64,20 @@ def main(argv: list[str] | None = None) -> int:
         if os.environ.get("IGRPO_TRACEBACK"):
             raise
         print(f"error: {' '.join(str(error).split())} (IGRPO_TRACEBACK=1 shows where)", file=sys.stderr)
+        leave(2)
         return 2
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+def leave(status: int) -> None:
+    """Ends a process of several at once: an orderly exit would wait for the others, which wait for this one."""
+    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def keep_memory() -> None:
@@ -119,32 +136,47 @@ def run_job(launch: Launch, config: Config) -> None:
 
         Console().print(summary_table(read_metrics(workdir)))
         return
-    layout = start_devices(launch)
+    layout = start_devices(launch, config)
     with layout.active():
         {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
 
 
-def start_devices(launch: Launch) -> Any:
-    """The layout over this run's mesh; turns on the persistent compilation cache."""
+def start_devices(launch: Launch, config: Config | None = None) -> Any:
+    """The layout over this run's mesh; joins the run's other processes and turns on the persistent compilation cache."""
     import jax
 
     from models.sources import cache_directory
     from sharding.layout import Layout
     from sharding.mesh import make_mesh
+    from sharding.processes import compare, connect
 
     if launch.cpu_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", launch.cpu_devices)
     jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-    return Layout(make_mesh(launch.mesh or f"{jax.device_count()}x1"))
+    processes = connect(launch.coordinator, launch.process_id, launch.num_processes)
+    compare(processes, facts(launch, config or Config()))
+    return Layout(make_mesh(launch.mesh or f"{jax.device_count()}x1"), processes)
+
+
+def facts(launch: Launch, config: Config) -> dict[str, Any]:
+    """What must be the same in all processes of a run."""
+    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
+    values = {
+        f"--{section}.{name}": value
+        for section, part in to_dict(config).items()
+        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
+    }
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {"--mesh": launch.mesh, "--job": launch.job, "Python": python} | versions | values
 
 
 def train(config: Config, layout: Any, workdir: Path) -> None:
     """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
     from igrpo_jax.checkpoint import Checkpoints
     from igrpo_jax.rewards import load_rewards
-    from igrpo_jax.runlog import RunLog, read_metrics, summary_table
+    from igrpo_jax.runlog import RunLog, Silence, read_metrics, summary_table
     from igrpo_jax.train import train as train_policy
     from igrpo_jax.workdir import claim
     from models.load import find
@@ -152,9 +184,11 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         run = assemble(config, layout, found, reward)
-        claim(workdir, config, found.config)
+        layout.processes.once(partial(claim, workdir, config, found.config))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
-        log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
+        log = Silence()
+        if layout.processes.first:
+            log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
         log.console.print(plan_table(run))
         try:
             initial = partial(initial_policy, config, layout, found)
@@ -164,7 +198,8 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
             log.close()
     if config.train.export:
         write_export(policy, found, workdir)
-    log.console.print(summary_table(read_metrics(workdir)))
+    if layout.processes.first:
+        log.console.print(summary_table(read_metrics(workdir)))
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
@@ -180,7 +215,9 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
         run = assemble(config, layout, found, reward)
         params, step = newest(run.learner, workdir)
         params = initial_policy(config, layout, found) if params is None else params
-        print(json.dumps({"step": step} | run_evaluations(run, params), indent=2))
+        results = {"step": step} | run_evaluations(run, params)
+        if layout.processes.first:
+            print(json.dumps(results, indent=2))
 
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
@@ -220,6 +257,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     from igrpo_jax.data import load_problems
     from igrpo_jax.programs import make_pool
     from igrpo_jax.prompts import Prompter, refinement_limit
+    from igrpo_jax.rewards import divided
     from igrpo_jax.sampling import Sampler
     from igrpo_jax.train import Run, Shapes
     from models import decoder
@@ -247,6 +285,9 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     if config.data.eval and config.eval.num_samples % pool.lanes:
         evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
     learner = make_learner(config, layout, found)
+    others = layout.processes
+    if others.count > 1:
+        reward = divided(reward, index=others.index, count=others.count, share=others.share)
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals)
 
 
@@ -265,10 +306,13 @@ def newest(learner: Any, workdir: Path) -> tuple[Any, int]:
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:
     """Writes workdir/export for transformers."""
+    import jax
+
     from models.weights import export
 
     export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory)
-    print(f"exported to {workdir / 'export'}")
+    if jax.process_index() == 0:
+        print(f"exported to {workdir / 'export'}")
 
 
 def plan_table(run: Any) -> Any:

@@ -74,6 +74,25 @@ class RunLog:
         self._board.close()
 
 
+class Silence(RunLog):
+    """Writes and shows nothing: for processes other than the first."""
+
+    def __init__(self) -> None:
+        self.console = Console(quiet=True)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def advance(self, step: int, values: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Question | Best draft (reward) | Refinement | Reward | Advantage | Parsed | Gold."""
     table = Table(title=f"samples of step {step}", show_lines=True)

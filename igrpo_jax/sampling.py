@@ -4,6 +4,7 @@ Memory is bounded by the `Pool`, not by the batch. Which slot, lane or step a co
 it, for randomness is keyed by identity. All programs are compiled by the first call.
 """
 
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -172,7 +173,7 @@ class _Flight:
         """Goes on until nothing is left."""
         self.ask(requests)
         while True:
-            while self.following and self.following[0].done():
+            for _ in range(self.arrived()):
                 self.ask(self.following.popleft().result())
             started = time.perf_counter()
             self.admit()
@@ -186,6 +187,12 @@ class _Flight:
             else:
                 rows = self.pool.slots * self.pool.lanes
                 return Usage(self.tokens, self.steps * rows, self.seconds, self.waited)
+
+    def arrived(self) -> int:
+        """How many results of `follow` have come, in order; the same number in every process, though not at once."""
+        if not self.following:
+            return 0
+        return self.layout.agree(sum(1 for _ in itertools.takewhile(Future.done, self.following)))
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Lets requests wait for a slot."""
@@ -268,12 +275,12 @@ class _Flight:
 
     def look(self) -> None:
         """Waits for the device and fetches what every lane does."""
-        active, lengths, steps = jax.device_get((self.state.active, self.state.lengths, self.state.steps))
+        active, lengths, steps = self.layout.fetch((self.state.active, self.state.lengths, self.state.steps))
         self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
 
     def halt(self) -> None:
         """Ends the lanes whose text holds a stop string."""
-        tokens = jax.device_get(self.state.tokens)
+        tokens = self.layout.fetch(self.state.tokens)
         stop = np.zeros(self.active.shape, bool)
         for row in zip(*np.nonzero(self.active), strict=True):
             text = self.text(tokens[row][: self.lengths[row]].tolist())
@@ -294,7 +301,7 @@ class _Flight:
         done = [(s, task) for s, task in enumerate(self.tasks) if task and not self.active[s].any()]
         if not done:
             return
-        tokens, logprobs, lengths = jax.device_get((self.state.tokens, self.state.logprobs, self.state.lengths))
+        tokens, logprobs, lengths = self.layout.fetch((self.state.tokens, self.state.logprobs, self.state.lengths))
         finished, size = [], self.settings.max_completion_length
         for slot, (job, offset, count) in done:
             self.tasks[slot] = None

@@ -184,6 +184,14 @@ class Layout(Protocol):
         """Puts host values on the devices, a copy on each."""
         ...
 
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Arrays on the devices as whole host arrays."""
+        ...
+
+    def agree(self, value: int) -> int:
+        """The same value in all processes of a run, for decisions that hang on time."""
+        ...
+
     def train_shardings(self, tree: PyTree) -> PyTree:
         """The shardings of a tree shaped like the policy, for updating."""
         ...

@@ -35,6 +35,9 @@ def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Para
 AnyArray = jax.Array | np.ndarray
 PyTree = Any
 
+CHUNK = 1024
+"""Most tokens of a prompt that a sampling view prefills at once."""
+
 
 class Block(nnx.Module):
     """The weights of all layers, stacked on a leading `layers` axis (absent in the sampling view)."""
@@ -99,12 +102,40 @@ def prefill(
 ) -> tuple[Float[Array, "P D"], Prefix]:
     """Hidden state of each prompt's last real token, and the prefix that completions attend to.
 
-    Prompts are padded on the right; whatever stands past `lengths` has no effect.
+    Prompts are padded on the right; whatever stands past `lengths` has no effect. Under a sampling view long prompts are
+    taken in chunks, so that no activation is larger than a chunk's.
     """
+    if tokens.shape[1] > CHUNK and not isinstance(policy.layers, Block):
+        return _prefill_chunks(policy, tokens, lengths)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
     hidden, made = _decode(policy, tokens[:, None], positions, None, None, None)
     last = jnp.take_along_axis(hidden[:, 0], (lengths - 1)[:, None, None], axis=1)[:, 0]
     shared = jax.tree.map(lambda x: x.squeeze(-4), made)
+    return last, Prefix(shared, lengths)
+
+
+def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D"], Prefix]:
+    """`prefill` as a completion of nothing: every chunk continues the cache that the chunks before it have filled."""
+    p, size = tokens.shape
+    count = -(-size // CHUNK)
+    width = -(-size // count)
+    chunks = jnp.pad(tokens, ((0, 0), (0, count * width - size))).reshape(p, 1, count, width)
+    empty = Prefix(new_prefix(policy, p, 0).layers, jnp.zeros(p, jnp.int32))
+    cache = new_cache(policy, empty, 1, count * width)
+    last = constrain(jnp.zeros((p, policy.config.width), policy.embed[...].dtype), "batch", None)
+
+    def chunk(number, carry):
+        last, cache = carry
+        used = jnp.full((p, 1), number * width)
+        positions = used[..., None] + jnp.arange(width)[None, None]
+        part = jax.lax.dynamic_index_in_dim(chunks, number, axis=2, keepdims=False)
+        hidden, cache = _decode(policy, part, positions, None, cache, used)
+        place = lengths - 1 - number * width
+        found = jnp.take_along_axis(hidden[:, 0], jnp.clip(place, 0, width - 1)[:, None, None], axis=1)[:, 0]
+        return jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
+
+    last, cache = jax.lax.fori_loop(0, count, chunk, (last, cache))
+    shared = [KeyValues(layer.keys[:, 0, :, :, :size], layer.values[:, 0, :, :size]) for layer in cache]
     return last, Prefix(shared, lengths)
 
 

@@ -5,26 +5,38 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.axes import constraining
+from sharding.processes import Processes
 from sharding.rules import DECODE, TRAIN, partition, shardings
 
 
 class Layout:
     """Where every array of a run lives; see `igrpo_jax.types.Layout`."""
 
-    def __init__(self, mesh: Mesh):
+    def __init__(self, mesh: Mesh, processes: Processes | None = None):
         self.mesh = mesh
+        self.processes = processes or Processes()
         self.num_row_shards = mesh.shape["data"] * mesh.shape["fsdp"]
+        self._replicate = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def rows(self, tree: Any, axis: int = 0) -> Any:
         """Puts host arrays on the devices with `axis` split over the row shards."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec(*(None,) * axis, TRAIN["batch"])))
+        return self._put(tree, PartitionSpec(*(None,) * axis, TRAIN["batch"]))
 
     def everywhere(self, tree: Any) -> Any:
         """Puts host values on the devices, a copy on each."""
-        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+        return self._put(tree, PartitionSpec())
+
+    def fetch(self, tree: Any) -> Any:
+        """Arrays on the devices as host arrays, whole in every process."""
+        return jax.device_get(self._replicate(tree) if self.mesh.is_multi_process else tree)
+
+    def agree(self, value: int) -> int:
+        """One process's value in all of them."""
+        return self.processes.agree(value)
 
     def train_shardings(self, tree: Any) -> Any:
         """Shardings of policy-shaped trees (parameters, gradients, moments) for updating."""
@@ -47,3 +59,17 @@ class Layout:
 
         with constraining(pin):
             yield
+
+    def _put(self, tree: Any, spec: PartitionSpec) -> Any:
+        place = NamedSharding(self.mesh, spec)
+        if not self.mesh.is_multi_process:
+            return jax.device_put(tree, place)
+
+        # `device_put` would compare the values of all processes, a collective for each array.
+        def put(x: Any) -> jax.Array:
+            if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+                return jax.random.wrap_key_data(put(jax.random.key_data(x)))
+            host = np.asarray(x)
+            return jax.make_array_from_callback(host.shape, place, host.__getitem__)
+
+        return jax.tree.map(put, tree)

@@ -93,6 +93,20 @@ def test_cached_decode_through_a_growing_cache_equals_the_forward(policy, hidden
     np.testing.assert_allclose(np.concatenate(steps, axis=2), hidden, atol=2e-5)
 
 
+@pytest.mark.parametrize("chunk", [1, 2, 3, 4])
+def test_a_long_prompt_in_chunks_is_the_same_prompt(policy, chunk, monkeypatch):
+    view = decoder.sampling_view(policy, jnp.float32)
+    whole = prefill(view, PROMPTS, LENGTHS)
+    monkeypatch.setattr(decoder, "CHUNK", chunk)
+    last, prefix = jax.jit(lambda *inputs: decoder.prefill(*inputs))(view, PROMPTS, LENGTHS)
+    np.testing.assert_allclose(last, whole[0], atol=1e-5)
+    for mine, other in zip(prefix.layers, whole[1].layers, strict=True):
+        for p, n in enumerate(LENGTHS):
+            np.testing.assert_allclose(mine.keys[p, :, :, :n], other.keys[p, :, :, :n], atol=1e-5)
+            np.testing.assert_allclose(mine.values[p, :, :n], other.values[p, :, :n], atol=1e-5)
+        assert mine.keys.shape == other.keys.shape and mine.values.shape == other.values.shape
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: changes.get("family", "qwen3"))
 def test_a_view_of_each_family_gives_the_same_hidden_states(make_policy, changes):
     """Biases, norms of heads, tied and untied: with features in front and one token at a time."""

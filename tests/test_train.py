@@ -3,12 +3,15 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import launch
 
@@ -70,11 +73,16 @@ def lasting(record: dict) -> dict:
 def test_tokens_and_losses_are_the_same_on_every_mesh(mesh, alone, tmp_path, cache, monkeypatch, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     assert launch.main([*ARGUMENTS, "--mesh", mesh, "--workdir", str(tmp_path)]) == 0
-    ours, theirs = records(tmp_path, "samples.jsonl"), records(alone, "samples.jsonl")
+    same_run(tmp_path, alone)
+
+
+def same_run(workdir: Path, alone: Path) -> None:
+    """Asserts the same tokens, and the same metrics up to rounding."""
+    ours, theirs = records(workdir, "samples.jsonl"), records(alone, "samples.jsonl")
     assert len(ours) == 3 * STEPS
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine["draft"], mine["refinement"]) == (other["draft"], other["refinement"])
-    for mine, other in zip(records(tmp_path), records(alone), strict=True):
+    for mine, other in zip(records(workdir), records(alone), strict=True):
         mine, other = lasting(mine), lasting(other)
         assert (
             mine.pop("sampling/logp_difference/max", 0) < 1e-4 and other.pop("sampling/logp_difference/max", 0) < 1e-4
@@ -82,6 +90,31 @@ def test_tokens_and_losses_are_the_same_on_every_mesh(mesh, alone, tmp_path, cac
         assert mine.pop("sampling/logp_difference/mean", 0) < 1e-5
         other.pop("sampling/logp_difference/mean", 0)
         assert mine == pytest.approx(other, abs=1e-5)
+
+
+def test_two_processes_are_one_run(alone, tmp_path, cache):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    environment = os.environ | {"IGRPO_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    workdir = tmp_path / "run"
+    common = [sys.executable, "launch.py", *ARGUMENTS, "--mesh", "8x1", "--cpu-devices", "4", "--workdir", str(workdir)]
+    common += ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    pair = [
+        subprocess.Popen(
+            [*common, str(i)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for i in range(2)
+    ]
+    first, second = (finish(process) for process in pair)
+    assert "step 6/6" in first and "exported" in first
+    assert "step" not in second and "exported" not in second
+    assert {p.name for p in workdir.iterdir()} == {p.name for p in alone.iterdir()}
+    same_run(workdir, alone)
+    mine, other = (load_file(run / "export" / "model.safetensors") for run in (workdir, alone))
+    assert mine.keys() == other.keys()
+    for name in mine:
+        np.testing.assert_allclose(mine[name], other[name], atol=2e-5)
 
 
 def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_path, cache):

@@ -1,0 +1,179 @@
+"""Several processes as one run: how they find each other, and how they agree on what no device carries."""
+
+import os
+import pickle
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+CONNECT = 120
+"""Seconds within which all processes of a run must have found each other."""
+
+HEARTBEAT = 30
+"""Seconds of silence after which a process counts as dead and the others end."""
+
+PATIENCE = 1800
+"""Seconds to wait for what another process has to say, grading a step's completions included."""
+
+
+class Processes:
+    """The processes of a run; each runs the same host code, and what they must agree on goes through here.
+
+    Messages travel through the coordinator's key-value store and not through the devices, so any thread may send them.
+
+    Attributes:
+      index: this process, from 0.
+      count: how many there are.
+    """
+
+    def __init__(self, index: int = 0, count: int = 1, client: Any = None):
+        self.index, self.count = index, count
+        self._client = client
+        self._told: dict[str, int] = {}
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes records."""
+        return self.index == 0
+
+    def agree(self, value: int) -> int:
+        """The first process's value, for decisions that hang on time."""
+        return value if self.count == 1 else self._tell("agree", value, [0])[0]
+
+    def share(self, name: str, value: Any) -> list[Any]:
+        """Every process's value, in order. Calls of one name must come in the same order everywhere.
+
+        Raises:
+          ValueError: a process does not answer.
+        """
+        return [value] if self.count == 1 else self._tell(name, value, range(self.count))
+
+    def once(self, action: Callable[[], None]) -> None:
+        """Lets the first process do something while the others wait; its ValueError is raised in all."""
+        error = None
+        if self.first:
+            try:
+                action()
+            except ValueError as raised:
+                error = str(raised)
+        error = self.share("once", error)[0]
+        if error is not None:
+            raise ValueError(error)
+
+    def _tell(self, name: str, value: Any, speakers: Any) -> list[Any]:
+        number = self._told[name] = self._told.get(name, 0) + 1
+        key = lambda number, process: f"igrpo_jax/{name}/{number}/{process}"
+        if self.index in speakers:
+            self._client.key_value_set_bytes(key(number, self.index), pickle.dumps(value))
+        values = []
+        for process in speakers:
+            try:
+                values.append(self._client.blocking_key_value_get_bytes(key(number, process), PATIENCE * 1000))
+            except jax.errors.JaxRuntimeError as error:
+                raise ValueError(
+                    f"process {process} of {self.count} has not answered ({name}: {str(error).splitlines()[0]}); "
+                    "see its output, and start all processes again: the run resumes from its last checkpoint"
+                ) from error
+        if len(values) == self.count and number > 1:
+            # All have said this much, so all have heard what came before.
+            self._client.key_value_delete(key(number - 1, self.index))
+        return [pickle.loads(value) for value in values]
+
+
+def connect(coordinator: str = "", index: int | None = None, count: int | None = None) -> Processes:
+    """Joins the other processes of this run, if the arguments or the environment say that there are any.
+
+    Must be called before anything asks for a device.
+
+    Args:
+      coordinator: host:port of process 0; "auto" to have JAX find it in the environment; "" for that only where
+        `expected` says so.
+      index: of this process.
+      count: of all processes.
+
+    Raises:
+      ValueError: some arguments are missing, or the others cannot be reached.
+    """
+    explicit = coordinator not in ("", "auto")
+    if explicit != (index is not None) or explicit != (count is not None):
+        raise ValueError("--coordinator, --process-id and --num-processes belong together; give all three or none")
+    if not explicit and coordinator != "auto" and not expected(os.environ):
+        return Processes()
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    try:
+        if explicit:
+            assert index is not None and count is not None
+            if not 0 <= index < count:
+                raise ValueError(f"--process-id {index} is not one of 0 to {count - 1}; see --num-processes")
+            if index:
+                reach(coordinator, CONNECT)
+        jax.distributed.initialize(
+            coordinator if explicit else None, count, index, initialization_timeout=CONNECT,
+            heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT,
+        )  # fmt: skip
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"the processes of this run did not find each other ({str(error).splitlines()[0]}); start all of them "
+            f"within {CONNECT} s, with one --coordinator and one --num-processes"
+        ) from error
+    from jax._src import distributed  # the client has no public name
+
+    state = distributed.global_state
+    return Processes(state.process_id, state.num_processes, state.client)
+
+
+def expected(environment: Any) -> bool:
+    """Whether the environment was made by something that starts several processes: what `jax.distributed` knows.
+
+    >>> expected({"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"})
+    True
+    >>> expected({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "16"}), expected({"TPU_WORKER_HOSTNAMES": "localhost"})
+    (False, False)
+    """
+    several = lambda name: environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1
+    slurm = "SLURM_STEP_NODELIST" in environment and "SLURM_PROCID" in environment and several("SLURM_NTASKS")
+    pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "") or several("MEGASCALE_NUM_SLICES")
+    kubernetes = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
+    return slurm or pod or kubernetes or several("OMPI_COMM_WORLD_SIZE") or "JAX_COORDINATOR_ADDRESS" in environment
+
+
+def reach(address: str, seconds: float) -> None:
+    """Waits until something listens at host:port.
+
+    Raises:
+      ValueError: nothing does in time, or it is no address.
+    """
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"--coordinator {address!r} is not host:port")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+            return
+        except OSError as error:
+            if time.monotonic() > deadline:
+                raise ValueError(
+                    f"--coordinator {address} cannot be reached within {seconds:.0f} s ({error}); start process 0 "
+                    "there, and check the address and the firewall"
+                ) from None
+            time.sleep(0.5)
+
+
+def compare(processes: Processes, facts: dict[str, Any]) -> None:
+    """Compares facts, a flat dict, between all processes.
+
+    Raises:
+      ValueError: one differs from the first process's; in every process.
+    """
+    everyone = processes.share("facts", facts)
+    for index, theirs in enumerate(everyone):
+        for name in facts:
+            if theirs.get(name) != everyone[0].get(name):
+                raise ValueError(
+                    f"process {index} has {name} {theirs.get(name)!r} and process 0 has {everyone[0].get(name)!r}; "
+                    "start all processes with the same command and environment"
+                )

@@ -1,0 +1,153 @@
+"""How processes find each other and agree: errors that name the fix, and values that are everywhere the same."""
+
+import socket
+import threading
+import time
+
+import jax
+import pytest
+
+from sharding import processes
+from sharding.processes import Processes, compare, connect, expected, reach
+
+
+class Store:
+    """The part of the coordinator's client that is used, between threads."""
+
+    def __init__(self):
+        self.values, self.changed = {}, threading.Condition()
+
+    def key_value_set_bytes(self, key, value):
+        with self.changed:
+            assert key not in self.values
+            self.values[key] = value
+            self.changed.notify_all()
+
+    def blocking_key_value_get_bytes(self, key, milliseconds):
+        with self.changed:
+            if not self.changed.wait_for(lambda: key in self.values, milliseconds / 1000):
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: nobody said it")
+            return self.values[key]
+
+    def key_value_delete(self, key):
+        with self.changed:
+            del self.values[key]
+
+
+def together(count, action):
+    """What `action(processes)` gives or raises in each of `count` processes."""
+    store, results = Store(), [None] * count
+
+    def run(index):
+        try:
+            results[index] = action(Processes(index, count, store))
+        except ValueError as error:
+            results[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    return results, store
+
+
+def test_everyone_hears_everyone_in_order_and_the_store_does_not_grow():
+    results, store = together(3, lambda p: [p.share("scores", (p.index, turn)) for turn in range(20)])
+    assert results == [[[(i, turn) for i in range(3)] for turn in range(20)]] * 3
+    assert len(store.values) == 3
+
+
+def test_the_first_process_decides():
+    results, _ = together(3, lambda p: [p.agree(10 * p.index + turn) for turn in range(5)])
+    assert results == [[0, 1, 2, 3, 4]] * 3
+
+
+def test_what_is_done_once_fails_everywhere():
+    done = []
+
+    def refuse():
+        done.append(1)
+        raise ValueError("the workdir cannot be written")
+
+    results, _ = together(3, lambda p: p.once(refuse))
+    assert [str(error) for error in results] == ["the workdir cannot be written"] * 3 and done == [1]
+
+
+def test_alone_nothing_is_asked():
+    alone = Processes()
+    assert (alone.first, alone.agree(3), alone.share("x", 4)) == (True, 3, [4])
+
+
+def test_a_difference_is_named_in_every_process():
+    results, _ = together(2, lambda p: compare(p, {"jax": "0.10.2", "--optim.learning_rate": [1e-6, 2e-6][p.index]}))
+    assert all("process 1 has --optim.learning_rate 2e-06 and process 0 has 1e-06" in str(e) for e in results)
+    assert all("same command" in str(e) for e in results)
+
+
+def test_silence_ends_in_an_error_that_names_the_process(monkeypatch):
+    monkeypatch.setattr(processes, "PATIENCE", 0.05)
+    with pytest.raises(ValueError, match="process 1 of 2 has not answered .*start all processes again"):
+        Processes(0, 2, Store()).share("scores", 1)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("host:1", None, None), ("host:1", 0, None), ("", 0, 2), ("auto", 0, 2), ("", None, 2)]
+)
+def test_half_given_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match="belong together"):
+        connect(*arguments)
+
+
+def test_a_process_id_must_exist():
+    with pytest.raises(ValueError, match="--process-id 2 is not one of 0 to 1"):
+        connect("127.0.0.1:1", 2, 2)
+
+
+@pytest.mark.parametrize("address", ["somewhere", "host:", ":80", "host:http"])
+def test_an_address_has_a_host_and_a_port(address):
+    with pytest.raises(ValueError, match="is not host:port"):
+        reach(address, 0)
+
+
+def test_a_coordinator_that_is_not_there_is_named():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"--coordinator {address} cannot be reached within 0 s"):
+            reach(address, 0)
+
+
+def test_a_coordinator_that_comes_late_is_waited_for():
+    server = socket.socket()
+    server.bind(("127.0.0.1", 0))
+
+    def listen():
+        time.sleep(0.3)
+        server.listen()
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    reach(f"127.0.0.1:{server.getsockname()[1]}", 20)
+    thread.join()
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "several"),
+    [
+        ({}, False),
+        ({"SLURM_JOB_ID": "1", "SLURM_NTASKS": "8"}, False),  # inside an allocation, but not started by srun
+        ({"SLURM_STEP_NODELIST": "a", "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}, False),
+        ({"SLURM_STEP_NODELIST": "a[1-2]", "SLURM_PROCID": "0", "SLURM_NTASKS": "8"}, True),
+        ({"OMPI_COMM_WORLD_SIZE": "4"}, True),
+        ({"TPU_WORKER_HOSTNAMES": "one"}, False),
+        ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
+        ({"MEGASCALE_NUM_SLICES": "2"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
+        ({"JAX_COORDINATOR_ADDRESS": "one:1234"}, True),
+    ],
+)
+def test_the_environment_says_whether_there_are_others(environment, several):
+    assert expected(environment) is several
