@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import sys
+import time
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
@@ -46,8 +47,8 @@ class Launch:
     cpu_devices: int = 0
     """Simulate this many devices on the CPU, in each process."""
     coordinator: str = ""
-    """host:port of process 0, for several processes; auto asks the environment. Default: Slurm, Open MPI, Kubernetes and
-    GKE are recognized."""
+    """host:port of process 0, for several processes; auto has JAX find it. Default: what Slurm, Open MPI, Kubernetes or
+    GKE say."""
     process_id: int | None = None
     """This process, from 0; with --coordinator."""
     num_processes: int | None = None
@@ -77,6 +78,7 @@ def leave(status: int) -> None:
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(3)  # without process 0 the others die, before they can say what they know
         os._exit(status)
 
 
@@ -142,7 +144,7 @@ def run_job(launch: Launch, config: Config) -> None:
 
 
 def start_devices(launch: Launch, config: Config | None = None) -> Any:
-    """The layout over this run's mesh; joins the run's other processes and turns on the persistent compilation cache."""
+    """The layout over this run's mesh, once its processes have met; turns on the persistent compilation cache."""
     import jax
 
     from models.sources import cache_directory
@@ -162,7 +164,9 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
 
 def facts(launch: Launch, config: Config) -> dict[str, Any]:
     """What must be the same in all processes of a run."""
-    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")}
+    versions = {
+        name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    }
     values = {
         f"--{section}.{name}": value
         for section, part in to_dict(config).items()

@@ -102,8 +102,8 @@ def prefill(
 ) -> tuple[Float[Array, "P D"], Prefix]:
     """Hidden state of each prompt's last real token, and the prefix that completions attend to.
 
-    Prompts are padded on the right; whatever stands past `lengths` has no effect. Under a sampling view long prompts are
-    taken in chunks, so that no activation is larger than a chunk's.
+    Prompts are padded on the right; whatever stands past `lengths` has no effect. Under a sampling view
+    long prompts are taken in chunks, so that no activation is larger than a chunk's.
     """
     if tokens.shape[1] > CHUNK and not isinstance(policy.layers, Block):
         return _prefill_chunks(policy, tokens, lengths)

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -67,9 +68,11 @@ class Layout:
 
         # `device_put` would compare the values of all processes, a collective for each array.
         def put(x: Any) -> jax.Array:
-            if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+            if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
                 return jax.random.wrap_key_data(put(jax.random.key_data(x)))
             host = np.asarray(x)
             return jax.make_array_from_callback(host.shape, place, host.__getitem__)
 
-        return jax.tree.map(put, tree)
+        # An explicit transfer like `device_put`, though JAX does not count it as one.
+        with jax.transfer_guard_host_to_device("allow"):
+            return jax.tree.map(put, tree)

@@ -87,7 +87,7 @@ def test_a_difference_is_named_in_every_process():
 
 def test_silence_ends_in_an_error_that_names_the_process(monkeypatch):
     monkeypatch.setattr(processes, "PATIENCE", 0.05)
-    with pytest.raises(ValueError, match="process 1 of 2 has not answered .*start all processes again"):
+    with pytest.raises(ValueError, match=r"process 1 of 2 has not answered .*start all processes again"):
         Processes(0, 2, Store()).share("scores", 1)
 
 
