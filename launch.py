@@ -42,8 +42,11 @@ class Launch:
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
     """Directory of the run; a run found there is resumed. Default: runs/<config>."""
-    job: Literal["train", "evaluate", "export", "report"] = "train"
-    """train; evaluate the newest checkpoint (or the initial model); export it for transformers; report: show a run."""
+    job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
+    """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
+    export the checkpoint for transformers; report: show a run."""
+    topology: str = "local"
+    """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0
     """Simulate this many devices on the CPU, in each process."""
     coordinator: str = ""
@@ -138,6 +141,9 @@ def run_job(launch: Launch, config: Config) -> None:
 
         Console().print(summary_table(read_metrics(workdir)))
         return
+    if launch.job == "plan":
+        plan(config, launch, workdir)
+        return
     layout = start_devices(launch, config)
     with layout.active():
         {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
@@ -152,14 +158,21 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
     from sharding.mesh import make_mesh
     from sharding.processes import compare, connect
 
-    if launch.cpu_devices:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", launch.cpu_devices)
+    cpu_devices(launch)
     jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
     processes = connect(launch.coordinator, launch.process_id, launch.num_processes)
     compare(processes, facts(launch, config or Config()))
     return Layout(make_mesh(launch.mesh or f"{jax.device_count()}x1"), processes)
+
+
+def cpu_devices(launch: Launch) -> None:
+    """Simulates devices, if asked to."""
+    import jax
+
+    if launch.cpu_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", launch.cpu_devices)
 
 
 def facts(launch: Launch, config: Config) -> dict[str, Any]:
@@ -180,7 +193,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
     from igrpo_jax.checkpoint import Checkpoints
     from igrpo_jax.rewards import load_rewards
-    from igrpo_jax.runlog import RunLog, Silence, read_metrics, summary_table
+    from igrpo_jax.runlog import RunLog, Silence, overview, read_metrics, summary_table
     from igrpo_jax.train import train as train_policy
     from igrpo_jax.workdir import claim
     from models.load import find
@@ -193,7 +206,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         log = Silence()
         if layout.processes.first:
             log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
-        log.console.print(plan_table(run))
+        log.console.print(overview(run))
         try:
             initial = partial(initial_policy, config, layout, found)
             policy = train_policy(run, initial, workdir=workdir, log=log, checkpoints=checkpoints)
@@ -224,12 +237,56 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
             print(json.dumps(results, indent=2))
 
 
+def plan(config: Config, launch: Launch, workdir: Path) -> None:
+    """Compiles the run for devices that need not be there; prints what it takes and writes plan.json."""
+    from rich.console import Console
+
+    from igrpo_jax.plan import Chip, fitting, summary, table
+    from models.load import architecture
+    from sharding.layout import PlannedLayout
+    from sharding.mesh import make_mesh
+    from sharding.topology import find_target
+
+    cpu_devices(launch)
+    target = find_target(launch.topology)
+    layout = PlannedLayout(make_mesh(launch.mesh or f"{len(target.devices)}x1", target.devices))
+    model = architecture(config.model.source)
+    chip = target.chip and Chip(target.chip.memory, target.chip.flops, target.chip.bandwidth, target.chip.link)
+    with layout.active():
+        found, changes = fitting(config, lambda config: plan_of(config, layout, model, target), chip)
+    result = summary(found, chip) | {"topology": launch.topology, "mesh": dict(layout.mesh.shape)}
+    result |= {"model": config.model.source, "config": launch.config, "changes": changes}
+    Console().print(table(result))
+    workdir.mkdir(parents=True, exist_ok=True)
+    (workdir / "plan.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(f"wrote {workdir / 'plan.json'}")
+    if not result.get("fits", True):
+        raise SystemExit(1)
+
+
+def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
+    """One `igrpo_jax.plan.Plan`."""
+    from igrpo_jax.plan import Costs, plan
+    from igrpo_jax.prompts import TEMPLATE
+    from igrpo_jax.train import Shapes
+    from models import decoder
+    from models.costs import costs
+
+    prompt = config.prompt.max_prompt_length
+    refinement = prompt + config.prompt.max_draft_length + TEMPLATE
+    shapes = Shapes(prompt, refinement, config.sampling.max_completion_length)
+    return plan(
+        decoder, layout, make_learner(config, layout, model), config, pool_of(config, layout, shapes), shapes,
+        Costs(*costs(model)), platform=target.devices[0].platform, devices=len(target.devices),
+    )  # fmt: skip
+
+
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
     from models.load import find
 
     found = find(config.model.source)
-    params, step = newest(make_learner(config, layout, found), workdir)
+    params, step = newest(make_learner(config, layout, found.config), workdir)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
     write_export(params, found, workdir)
@@ -242,24 +299,21 @@ def initial_policy(config: Config, layout: Any, found: Any) -> Any:
     return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat, seed=config.seed)
 
 
-def make_learner(config: Config, layout: Any, found: Any) -> Any:
+def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
     """The learner for a policy of this architecture."""
-    import jax
-
     from igrpo_jax.learner import Learner
     from models import decoder
     from models.load import abstract
 
-    auto = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    auto = "float32" if layout.mesh.devices.flat[0].platform == "cpu" else "bfloat16"
     dtype = auto if config.model.dtype == "auto" else config.model.dtype
-    shapes = abstract(found.config, remat=config.model.remat)
+    shapes = abstract(architecture, remat=config.model.remat)
     return Learner(decoder, layout, config, shapes, dtype=dtype)
 
 
 def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
-    from igrpo_jax.programs import make_pool
     from igrpo_jax.prompts import Prompter, refinement_limit
     from igrpo_jax.rewards import divided
     from igrpo_jax.sampling import Sampler
@@ -275,8 +329,24 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
         completion=config.sampling.max_completion_length,
     )
+    pool = pool_of(config, layout, shapes)
+    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    sampler = evaluator = make(pool=pool)
+    if config.data.eval and config.eval.num_samples % pool.lanes:
+        evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
+    learner = make_learner(config, layout, found.config)
+    others = layout.processes
+    if others.count > 1:
+        reward = divided(reward, index=others.index, count=others.count, share=others.share)
+    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals)
+
+
+def pool_of(config: Config, layout: Any, shapes: Any) -> Any:
+    """What is in flight while sampling."""
+    from igrpo_jax.programs import make_pool
+
     algorithm = config.algorithm
-    pool = make_pool(
+    return make_pool(
         rows=config.sampling.rows,
         problems=config.train.problems_per_step,
         groups=[n for n in (algorithm.num_drafts, algorithm.num_generations) if n],
@@ -284,15 +354,6 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
         max_completion_length=shapes.completion,
     )
-    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
-    sampler = evaluator = make(pool=pool)
-    if config.data.eval and config.eval.num_samples % pool.lanes:
-        evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
-    learner = make_learner(config, layout, found)
-    others = layout.processes
-    if others.count > 1:
-        reward = divided(reward, index=others.index, count=others.count, share=others.share)
-    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals)
 
 
 def newest(learner: Any, workdir: Path) -> tuple[Any, int]:
@@ -317,29 +378,6 @@ def write_export(params: Any, found: Any, workdir: Path) -> None:
     export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory)
     if jax.process_index() == 0:
         print(f"exported to {workdir / 'export'}")
-
-
-def plan_table(run: Any) -> Any:
-    """What will run, in numbers derived from the config and the mesh, shown before anything compiles."""
-    from rich.table import Table
-
-    config, layout, shapes = run.config, run.layout, run.shapes
-    algorithm, problems = config.algorithm, config.train.problems_per_step
-    table = Table(title="iGRPO" if algorithm.num_drafts else "GRPO", show_header=False)
-    drafts, refinements = problems * algorithm.num_drafts, problems * algorithm.num_generations
-    micro = config.train.micro_batch * layout.num_row_shards
-    mesh = " x ".join(f"{name} {size}" for name, size in layout.mesh.shape.items())
-    rows = {
-        "model": f"{config.model.source}, {run.learner.num_parameters:,} parameters",
-        "mesh": f"{mesh} ({layout.mesh.devices.flat[0].device_kind})",
-        "steps": f"{config.train.steps} of {problems} problems",
-        "sampled": f"{drafts} drafts + {refinements} refinements a step",
-        "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
-        "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
-    }
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
 
 
 if __name__ == "__main__":

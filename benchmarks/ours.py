@@ -63,7 +63,7 @@ def sample(job: dict[str, Any], turns: Turns) -> None:
     prompts = [prompt["ids"] for prompt in read_prompts(job)]
     with layout.active():
         found = find(config.model.source)
-        view = launch.make_learner(config, layout, found).view(launch.initial_policy(config, layout, found))
+        view = launch.make_learner(config, layout, found.config).view(launch.initial_policy(config, layout, found))
         sampler = sampler_of(job, layout, found, groups=[job["samples"]], prompts=[job["prompt"]])
         turns.facts = facts(sampler, view, prompts, job)
         for number, _ in enumerate(turns):
@@ -88,7 +88,7 @@ def step(job: dict[str, Any], turns: Turns) -> None:
     problems = [Problem(id=i, question=str(i), columns={}) for i in range(len(prompts))]
     with layout.active():
         found = find(config.model.source)
-        learner = launch.make_learner(config, layout, found)
+        learner = launch.make_learner(config, layout, found.config)
         state = learner.init(launch.initial_policy(config, layout, found))
         shapes = Shapes(job["prompt"], job["prompt"] + job["new"] + BESIDE_DRAFT, job["new"])
         groups = [n for n in (drafts, samples - drafts) if n]

@@ -47,7 +47,7 @@ def main() -> None:
     config = Config(model=ModelConfig(source=options.model))
     with layout.active():
         found = find(config.model.source)
-        view = launch.make_learner(config, layout, found).view(launch.initial_policy(config, layout, found))
+        view = launch.make_learner(config, layout, found.config).view(launch.initial_policy(config, layout, found))
         random = np.random.default_rng(0)
         texts = [[random.integers(0, found.config.vocab_size, n).tolist() for n in stage] for stage in prompts]
 

@@ -117,7 +117,7 @@ def updating(
         state, metrics = learner.update(state, [term], lr=1e-6, temperature=1.0)
         jax.block_until_ready((state, metrics))
         seconds.append(time.perf_counter() - started)
-    gradient = learner.gradient_program(term.parts[0], several=False).compile()
+    gradient = learner.gradient_program(term.parts[0], several=False).lower().compile()
     return state, {"update_s": min(seconds), "update_mb": temporary_mb(gradient)}
 
 
@@ -145,7 +145,7 @@ def measured(options: argparse.Namespace, points: list[Point]) -> dict[Point, di
     found, costs = {}, {}
     with layout.active():
         model = find(config.model.source)
-        learner = launch.make_learner(config, layout, model)
+        learner = launch.make_learner(config, layout, model.config)
         state = learner.init(launch.initial_policy(config, layout, model))
         dtype = learner.view(state.params).embed[...].dtype
         for point in points:

@@ -71,11 +71,11 @@ class Bench:
         plans: dict[str, list[float]] = {}
         for found in (self.found, large):
             config = dataclasses.replace(self.config("full"), train=TrainConfig(logprob_chunk=min(self.options.sizes)))
-            learner = launch.make_learner(config, self.layout, found)
+            learner = launch.make_learner(config, self.layout, found.config)
             for size in self.options.sizes:
                 term = learner.cut(self.whole(self.layout.num_row_shards, 1, self.options.prompt, size), rows=1)
                 program = learner.gradient_program(term.parts[0], several=False)
-                plans.setdefault(f"V={found.config.vocab_size}", []).append(temporary_mb(program.compile()))
+                plans.setdefault(f"V={found.config.vocab_size}", []).append(temporary_mb(program.lower().compile()))
         return plans
 
     def turns(self) -> tuple[dict[str, list[float]], dict[str, float]]:
@@ -85,10 +85,10 @@ class Bench:
         programs: dict[str, Any] = {}
         temporary: dict[str, float] = {}
         for name, (remat, whole) in contestants.items():
-            learner = launch.make_learner(self.config(remat), self.layout, self.found)
+            learner = launch.make_learner(self.config(remat), self.layout, self.found.config)
             term = learner.cut(whole, rows=self.rows)
             learner.compile([term], scores=False)
-            temporary[name] = temporary_mb(learner.gradient_program(term.parts[0], several=False).compile())
+            temporary[name] = temporary_mb(learner.gradient_program(term.parts[0], several=False).lower().compile())
             programs[name] = learner, term
         state = programs["full"][0].init(launch.initial_policy(self.config("full"), self.layout, self.found))
         seconds: dict[str, list[float]] = {name: [] for name in contestants}

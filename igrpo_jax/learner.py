@@ -65,7 +65,7 @@ class Learner:
         self.shardings: TrainState = layout.train_shardings(abstract)
         self.abstract = abstract
         place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        self._placed: TrainState = jax.tree.map(place, abstract, self.shardings)
+        self.placed: TrainState = jax.tree.map(place, abstract, self.shardings)
         self.num_parameters = sum(x.size for x in jax.tree.leaves(abstract_params))
         view_shape = jax.eval_shape(partial(model.sampling_view, dtype=dtype), abstract_params)
         self.view = jax.jit(
@@ -124,22 +124,27 @@ class Learner:
         if not self._compiled:
             if _several(terms):
                 self._zeros.lower().compile()
-            reports = tuple(self._report(term.menu[0]) for term in terms)
-            self._apply.lower(self._placed, self._placed.params, reports, number).compile()
+            reports = tuple(self.report(term.menu[0]) for term in terms)
+            self.optimizer_program(reports).lower().compile()
         for part in (part for term in terms for part in term.menu):
             shape = str(jax.tree.map(np.shape, part))
             if shape in self._compiled:
                 continue
             self._compiled.add(shape)
-            self.gradient_program(part, several=_several(terms)).compile()
+            self.gradient_program(part, several=_several(terms)).lower().compile()
             if scores:
-                self._score.lower(self._placed.params, *self._layout.rows(part[:3]), number).compile()
+                self._score.lower(self.placed.params, *self._layout.rows(part[:3]), number).compile()
 
-    def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Lowered:
+    def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Traced:
         """What runs for a micro-batch of this shape; with `several` it adds to the gradients of earlier ones."""
-        grads, number = self._placed.params if several else None, self._layout.everywhere(np.float32(0))
-        part, report = self._layout.rows(part), self._report(part)
-        return self._accumulate.lower(self._placed.params, grads, report, part, number)
+        grads, number = self.placed.params if several else None, self._layout.everywhere(np.float32(0))
+        part, report = self._layout.rows(part), self.report(part)
+        return self._accumulate.trace(self.placed.params, grads, report, part, number)
+
+    def optimizer_program(self, reports: tuple[PyTree, ...]) -> jax.stages.Traced:
+        """What runs once an update."""
+        number = self._layout.everywhere(np.float32(0))
+        return self._apply.trace(self.placed, self.placed.params, reports, number)
 
     def update(
         self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
@@ -160,7 +165,7 @@ class Learner:
         lr, temperature = self._layout.everywhere((np.float32(lr), np.float32(temperature)))
         grads, reports = self._zeros() if _several(terms) else None, []
         for term in terms:
-            report = self._report(term.menu[0])
+            report = self.report(term.menu[0])
             for part in term.parts:
                 grads, report = self._accumulate(state.params, grads, report, self._layout.rows(part), temperature)
             reports.append(report)
@@ -174,7 +179,8 @@ class Learner:
         number = self._layout.everywhere(np.float32(temperature))
         return [self._score(params, *self._layout.rows(part[:3]), number) for part in term.parts]
 
-    def _report(self, part: Completions) -> dict[str, jax.Array]:
+    def report(self, part: Completions) -> PyTree:
+        """Zeros to add a term's metrics to."""
         names = ["loss", "tokens", "entropy", "kl", *(f"clip_ratio/{name}_mean" for name in ("low", "high", "region"))]
         if part.sampled_logprobs is not None:
             names += [f"{GAP}/mean", f"{GAP}/max"]

@@ -13,6 +13,7 @@ import numpy as np
 
 from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode
 from igrpo_jax.draw import Truncation
+from igrpo_jax.dry import Recorder
 from igrpo_jax.types import KeyArray, Layout, Model, PyTree
 
 MAX_STOP_IDS = 8
@@ -102,7 +103,10 @@ def no_admission(slots: int) -> Admission:
 class Programs:
     """The compiled functions of one pool; the slots' layout is pinned so that nothing compiles twice."""
 
-    def __init__(self, model: Model, layout: Layout, pool: Pool, view: PyTree, seed: KeyArray):
+    def __init__(
+        self, model: Model, layout: Layout, pool: Pool, view: PyTree, seed: KeyArray | jax.ShapeDtypeStruct,
+        recorder: Recorder | None = None,
+    ):  # fmt: skip
         """Compiles everything, by running each program once with nothing to do.
 
         Args:
@@ -111,22 +115,26 @@ class Programs:
           pool: sizes.
           view: any sampling view; only its shapes and places matter.
           seed: key on the devices.
+          recorder: compiles in place of running, where layout and view are of devices that are not there.
         """
         self._model, self._layout, self._pool = model, layout, pool
-        self.prefill = jax.jit(model.prefill)
-        self._empty = jax.jit(self._empty_caches)
+        program = recorder.wrap if recorder else lambda name, jitted: jitted
+        self.prefill = program("prefill", jax.jit(model.prefill))
+        self._empty = program("empty", jax.jit(self._empty_caches))
         state = self.idle(view)
         places = jax.tree.map(lambda x: x.sharding, state)
-        self._admit = jax.jit(
+        admitting = jax.jit(
             partial(admit, model, shards=layout.num_row_shards), static_argnames=("capacity",),
             donate_argnames=("state",), out_shardings=places._replace(cache=None),
         )  # fmt: skip
-        self.decode = jax.jit(partial(decode, model), donate_argnames=("state",), out_shardings=places)
-        self._halt = jax.jit(lambda active, lanes: active & jnp.logical_not(lanes), out_shardings=places.active)
+        decoding = jax.jit(partial(decode, model), donate_argnames=("state",), out_shardings=places)
+        halting = jax.jit(lambda active, lanes: active & jnp.logical_not(lanes), out_shardings=places.active)
+        self._admit, self.decode = program("admit", admitting), program("decode", decoding)
+        self._halt = program("halt", halting)
         # A tree of another size cannot be made in place, so these two do not donate.
         fit = partial(jax.jit, model.resize, static_argnames=("capacity",))
-        self._fit_prefix = fit(out_shardings=places.prefix)
-        self._fit_cache = fit(out_shardings=places.cache)
+        self._fit_prefix = program("resize prefix", fit(out_shardings=places.prefix))
+        self._fit_cache = program("resize cache", fit(out_shardings=places.cache))
         self._run_all(view, state, seed)
 
     def idle(self, view: PyTree) -> Slots:
@@ -171,7 +179,7 @@ class Programs:
         prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])
         return prefix, self._model.new_cache(view, prefix, self._pool.lanes, self._pool.completions[0])
 
-    def _run_all(self, view: PyTree, state: Slots, seed: KeyArray) -> None:
+    def _run_all(self, view: PyTree, state: Slots, seed: Any) -> None:
         pool, rows, everywhere = self._pool, self._layout.rows, self._layout.everywhere
         truncation = Truncation(np.float32(1), np.int32(0), np.float32(1), np.float32(0))
         none = np.int32(0)

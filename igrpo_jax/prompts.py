@@ -66,6 +66,10 @@ class Prompter:
         return self._tokenizer.encode(text, add_special_tokens=True)
 
 
+TEMPLATE = 128
+"""Tokens that stage two's template adds, for planning without a tokenizer; real ones are counted."""
+
+
 def refinement_limit(prompter: Prompter, tokenizer: Tokenizer, config: PromptConfig, longest_prompt: int) -> int:
     """L of stage two: the longest stage-one prompt, the draft's room, and what template and cut mark add."""
     overhead = len(prompter.refinement("", [], limit=0)) - len(prompter.question(""))

@@ -93,6 +93,27 @@ class Silence(RunLog):
         """Nothing."""
 
 
+def overview(run: Any) -> Any:
+    """What will run, in numbers derived from the config and the mesh, shown before anything compiles."""
+    config, layout, shapes = run.config, run.layout, run.shapes
+    algorithm, problems = config.algorithm, config.train.problems_per_step
+    table = Table(title="iGRPO" if algorithm.num_drafts else "GRPO", show_header=False)
+    drafts, refinements = problems * algorithm.num_drafts, problems * algorithm.num_generations
+    micro = config.train.micro_batch * layout.num_row_shards
+    mesh = " x ".join(f"{name} {size}" for name, size in layout.mesh.shape.items())
+    rows = {
+        "model": f"{config.model.source}, {run.learner.num_parameters:,} parameters",
+        "mesh": f"{mesh} ({layout.mesh.devices.flat[0].device_kind})",
+        "steps": f"{config.train.steps} of {problems} problems",
+        "sampled": f"{drafts} drafts + {refinements} refinements a step",
+        "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
+        "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
+    }
+    for name, value in rows.items():
+        table.add_row(name, value)
+    return table
+
+
 def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
     """Question | Best draft (reward) | Refinement | Reward | Advantage | Parsed | Gold."""
     table = Table(title=f"samples of step {step}", show_lines=True)

@@ -11,7 +11,7 @@ from flax import nnx
 from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
 from models.hf_config import from_hf, read_json
-from models.presets import PRESETS
+from models.presets import KNOWN, PRESETS
 from models.sources import resolve
 from models.tokenizer import byte_tokenizer, load_tokenizer, stop_ids
 from models.weights import abstract, load_weights
@@ -73,6 +73,17 @@ def find(source: str) -> Found:
     directory = resolve(source)
     config, tokenizer = read_config(directory), load_tokenizer(directory)
     return Found(config, tokenizer, stop_ids(directory, tokenizer), directory)
+
+
+def architecture(source: str) -> DecoderConfig:
+    """The shapes of a model, for planning: without the hub where they are known.
+
+    Raises:
+      ValueError: as `find`.
+    """
+    kind, _, name = source.partition(":")
+    known = KNOWN.get(name.partition("@")[0]) if kind == "hf" else None
+    return PRESETS[known] if known else find(source).config
 
 
 def load_policy(found: Found, *, shardings: Shardings | None = None, remat: Remat = "full", seed: int = 0) -> Decoder:

@@ -77,3 +77,13 @@ PRESETS: dict[str, DecoderConfig] = {
     ),
 }
 """What `random:<name>` builds. The `qwen2-*` shapes are also those of the reasoning models distilled from them."""
+
+KNOWN = {
+    "nvidia/OpenReasoning-Nemotron-7B": "qwen2-7b",
+    "nvidia/OpenReasoning-Nemotron-14B": "qwen2-14b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "qwen2-7b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": "qwen2-14b",
+    "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-0.5b",
+    "Qwen/Qwen2.5-1.5B-Instruct": "qwen2.5-1.5b",
+}
+"""Models of the hub whose shapes these are, so that a run of them can be planned without the hub."""

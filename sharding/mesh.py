@@ -1,6 +1,8 @@
 """`--mesh 8x1` as a device mesh."""
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, Mesh
@@ -34,20 +36,21 @@ def parse_mesh(text: str) -> dict[str, int]:
     return sizes
 
 
-def make_mesh(text: str) -> Mesh:
-    """The mesh over all devices of this run.
+def make_mesh(text: str, devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh over all devices of this run, or over the given ones.
 
     Raises:
       ValueError: the mesh does not have as many places as there are devices; names meshes that would work.
     """
     sizes = parse_mesh(text)
     places = sizes["data"] * sizes["fsdp"] * sizes["tensor"]
-    count = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
     if places != count:
         fits = [f"{count // t}x{t}" for t in (1, 2, 4, 8) if count % t == 0]
-        simulate = f", or --cpu-devices {places} to simulate" if jax.default_backend() == "cpu" else ""
+        simulate = f", or --cpu-devices {places} to simulate" if devices[0].platform == "cpu" else ""
         raise ValueError(
-            f"--mesh {text} needs {places} devices and there are {count} ({jax.devices()[0].device_kind}); "
+            f"--mesh {text} needs {places} devices and there are {count} ({devices[0].device_kind}); "
             f"use --mesh {' or '.join(fits)}{simulate}"
         )
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices)

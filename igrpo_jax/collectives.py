@@ -1,0 +1,93 @@
+"""What a compiled program sends between devices, read from its HLO text."""
+
+import re
+from typing import NamedTuple
+
+KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
+
+BITS = {"pred": 8, "s4": 4, "u4": 4, "s8": 8, "u8": 8, "f8e4m3fn": 8, "f8e5m2": 8, "s16": 16, "u16": 16, "bf16": 16,
+        "f16": 16, "s32": 32, "u32": 32, "f32": 32, "s64": 64, "u64": 64, "f64": 64, "c64": 64}  # fmt: skip
+
+_HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) .*\{$")
+_KIND = re.compile(rf" ({'|'.join(KINDS)})(-start)?\(")
+_CALLED = re.compile(r"(?:body|calls|to_apply|branch_computations|true_computation|false_computation)=\{?([%\w.\-, ]+)")
+_TURNS = re.compile(r'known_trip_count"?:\{"n":"(\d+)"')
+_ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
+
+
+class Collective(NamedTuple):
+    """One instruction.
+
+    Attributes:
+      kind: one of `KINDS`.
+      bytes: of the larger of its operands and results, on one device.
+      turns: how often it runs, as far as the compiler tells.
+      text: the HLO line.
+    """
+
+    kind: str
+    bytes: int
+    turns: int
+    text: str
+
+
+def collectives(hlo: str) -> tuple[list[Collective], int]:
+    """Every collective of a module with the loops around it, and how many loops have an unknown number of turns."""
+    bodies: dict[str, list[str]] = {}
+    name = entry = ""
+    for line in hlo.splitlines():
+        head = _HEAD.match(line)
+        if head:
+            name = head[1]
+            bodies[name] = []
+            entry = name if line.startswith("ENTRY") else entry
+        elif name:
+            bodies[name].append(line)
+    found: list[Collective] = []
+    unknown = 0
+
+    def walk(computation: str, turns: int) -> None:
+        nonlocal unknown
+        for line in bodies.get(computation, ()):
+            kind = _KIND.search(line)
+            if kind:
+                found.append(
+                    Collective(kind[1], size(line[: kind.start()], started=bool(kind[2])), turns, line.strip())
+                )
+                continue
+            inner = turns
+            if " while(" in line:
+                known = _TURNS.search(line)
+                unknown += known is None
+                inner *= int(known[1]) if known else 1
+            for names in _CALLED.findall(line):
+                for called in names.split(","):
+                    walk(called.strip(" %{}"), inner)
+
+    walk(entry, 1)
+    return found, unknown
+
+
+def size(text: str, *, started: bool) -> int:
+    """Bytes of the largest array in an instruction's result; that of a started one holds its operands too.
+
+    >>> size("%x = bf16[8,128]{1,0}", started=False), size("%y = (f32[4]{0}, f32[32]{0})", started=True)
+    (2048, 128)
+    """
+    sizes = []
+    for dtype, dims in _ARRAY.findall(text.partition(" = ")[2]):
+        if dtype in BITS:
+            count = 1
+            for dim in dims.split(","):
+                count *= int(dim) if dim else 1
+            sizes.append(count * BITS[dtype] // 8)
+    return (max(sizes) if started else sum(sizes)) if sizes else 0
+
+
+def traffic(hlo: str) -> tuple[dict[str, float], int]:
+    """Bytes that one device puts through each kind of collective, and how many loops were counted once."""
+    found, unknown = collectives(hlo)
+    total: dict[str, float] = {}
+    for one in found:
+        total[one.kind] = total.get(one.kind, 0.0) + float(one.bytes * one.turns)
+    return total, unknown

@@ -1,0 +1,90 @@
+"""`--topology v5p:2x2x2`: devices that need not be there, to compile for."""
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from sharding.chips import CHIPS, Chip
+
+
+class Target(NamedTuple):
+    """Devices to compile for.
+
+    Attributes:
+      devices: all of them.
+      chip: what one can do; None for this machine's own devices.
+    """
+
+    devices: Sequence[Any]
+    chip: Chip | None
+
+
+def find_target(text: str) -> Target:
+    """The devices of `v5p:2x2x2` (a TPU slice), `a100-80gb:8` (GPUs), or `local` (those that are here).
+
+    Raises:
+      ValueError: unknown, or the package with its compiler is not installed.
+    """
+    if text in ("", "local"):
+        return Target(jax.devices(), None)
+    name, _, shape = text.partition(":")
+    if name not in CHIPS:
+        near = difflib.get_close_matches(name, CHIPS, 1, 0.0)[0]
+        raise ValueError(f"--topology {text!r} is unknown; did you mean {near}? Known: {', '.join(CHIPS)}, local")
+    chip = CHIPS[name]
+    pattern, example = (r"\d+(x\d+)+", "2x2x2") if chip.platform == "tpu" else (r"\d+", "8")
+    if not re.fullmatch(pattern, shape):
+        raise ValueError(f"--topology {text!r} has no size; write {name}:{example}")
+    return Target(_tpu(name, shape) if chip.platform == "tpu" else _gpu(name, chip, int(shape)), chip)
+
+
+def _tpu(name: str, shape: str) -> Sequence[Any]:
+    from jax.experimental import topologies
+
+    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it looks for a TPU host's metadata, for minutes
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=f"{name}:{shape}").devices
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ValueError(_unavailable(f"{name}:{shape}", "plan-tpu", error)) from error
+
+
+def _gpu(name: str, chip: Chip, count: int) -> Sequence[Any]:
+    from jax.experimental import topologies
+
+    here = min(count, chip.host)
+    if count % here:
+        raise ValueError(f"--topology {name}:{count} is not whole nodes of {chip.host}; use {name}:{chip.host}")
+    try:
+        return topologies.get_topology_desc(
+            platform="cuda", topology_name=f"{name}:{count}", target_config=description(name, chip),
+            topology=f"1x{count // here}x{here}",
+        ).devices  # fmt: skip
+    except (ImportError, RuntimeError, ValueError) as error:
+        raise ValueError(_unavailable(f"{name}:{count}", "plan-cuda", error)) from error
+
+
+def description(name: str, chip: Chip) -> str:
+    """A GPU as XLA's compiler wants to be told of it, a text proto; the limits are those of every CUDA device."""
+    own = dict(chip.description)
+    major = own.pop("major")
+    fields = {
+        "threads_per_block_limit": 1024, "threads_per_warp": 32, "shared_memory_per_block": 49152,
+        "threads_per_core_limit": 2048, "block_dim_limit_x": 2147483647, "block_dim_limit_y": 65535,
+        "block_dim_limit_z": 65535, "registers_per_core_limit": 65536, "registers_per_block_limit": 65536,
+        "memory_bandwidth": math.floor(chip.bandwidth), "device_memory_size": math.floor(chip.memory), **own,
+    }  # fmt: skip
+    info = "\n".join(f"  {key}: {value}" for key, value in fields.items())
+    return (
+        f"gpu_device_info {{\n{info}\n  cuda_compute_capability {{ major: {major} }}\n}}\n"
+        f'platform_name: "CUDA"\ndnn_version_info {{ major: 9 minor: 8 }}\ndevice_description_str: "{name}"\n'
+    )
+
+
+def _unavailable(text: str, extra: str, error: Exception) -> str:
+    reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+    return f"--topology {text} cannot be compiled for ({reason}); pip install '.[{extra}]', or check the shape"

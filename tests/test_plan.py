@@ -1,0 +1,158 @@
+"""`--job plan` on simulated devices: bytes known exactly, traffic read from the HLO, and what is said without room."""
+
+import json
+from dataclasses import replace
+
+import jax
+import pytest
+
+import launch
+from igrpo_jax import plan as planning
+from igrpo_jax.collectives import collectives, traffic
+from igrpo_jax.dry import Compiled
+from igrpo_jax.plan import Chip, Phase, Plan, fitting, smaller
+from models.load import architecture
+from models.presets import PRESETS
+
+HLO = """
+HloModule jit_step
+
+%add (a: f32[], b: f32[]) -> f32[] {
+  ROOT %sum = f32[] add(%a, %b)
+}
+
+%body (p: (s32[], f32[8,4])) -> (s32[], f32[8,4]) {
+  %w = bf16[64,128]{1,0} all-gather(%v), channel_id=1, dimensions={0}
+  ROOT %r = (s32[], f32[8,4]) tuple(%i, %x)
+}
+
+%endless (p: s32[]) -> s32[] {
+  %y = f32[16]{0} collective-permute(%z), channel_id=3
+  ROOT %q = s32[] copy(%p)
+}
+
+ENTRY %main (x: f32[8,4]) -> f32[8,4] {
+  %loop = (s32[], f32[8,4]) while(%t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"28"}}
+  %other = s32[] while(%u), condition=%cond, body=%endless
+  %start = (f32[10]{0}, f32[80]{0}) all-gather-start(%g), channel_id=4
+  %done = f32[80]{0} all-gather-done(%start)
+  ROOT %total = f32[8,4]{1,0} all-reduce(%h), channel_id=2, to_apply=%add
+}
+"""
+
+
+def test_traffic_counts_loops_by_their_turns():
+    found, unknown = collectives(HLO)
+    assert [(one.kind, one.bytes, one.turns) for one in found] == [
+        ("all-gather", 64 * 128 * 2, 28), ("collective-permute", 64, 1), ("all-gather", 320, 1), ("all-reduce", 128, 1),
+    ]  # fmt: skip
+    assert unknown == 1
+    assert traffic(HLO)[0] == {"all-gather": 64 * 128 * 2 * 28 + 320, "collective-permute": 64, "all-reduce": 128}
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("plan")
+    jax.config.update("jax_disable_most_optimizations", True)
+    assert launch.main(["--job", "plan", "--config", "smoke.py", "--mesh", "8x1", "--workdir", str(workdir)]) == 0
+    jax.config.update("jax_disable_most_optimizations", False)
+    return json.loads((workdir / "plan.json").read_text())
+
+
+def test_state_and_caches_are_known_to_the_byte(planned):
+    parameters = sum(x.size for x in jax.tree.leaves(launch_abstract()))
+    shards = planned["held_bytes"]
+    # Every weight of this model has a width, which eight devices divide, but Adam's count is a number of its own.
+    assert shards["parameters"] == shards["gradients"] == 4 * parameters / 8
+    assert shards["moments"] == 2 * shards["parameters"] + 4
+    assert shards["sampling view"] == 4 * parameters
+    config, model = launch.load_config("smoke.py"), PRESETS["tiny"]
+    token = 2 * model.layers * model.kv_heads * model.head_dim * 4
+    prompt = config.prompt.max_prompt_length + config.prompt.max_draft_length + 128
+    assert shards["prefixes"] == token * prompt * (8 * 2 // 8) + 4 * (8 * 2 // 8)
+    assert shards["own caches"] == token * config.sampling.max_completion_length * (8 * 4 // 8)
+
+
+def launch_abstract():
+    from models.load import abstract
+
+    return abstract(PRESETS["tiny"], remat="full")
+
+
+def test_every_program_is_compiled_and_weighed(planned):
+    programs = {program["name"]: program for program in planned["programs"]}
+    assert {"sampling view", "prefill", "admit", "decode", "gradient", "optimizer"} <= set(programs)
+    assert all(not program["refused"] for program in planned["programs"])
+    assert all(programs[name]["temporary"] > 0 for name in ("prefill", "decode", "gradient"))
+    for name, held in planned["peak_bytes"].items():
+        assert held > planned["held_bytes"]["parameters"] + planned["held_bytes"]["moments"], name
+    assert "fits" not in planned  # this machine's devices have no data sheet
+
+
+def test_only_weights_and_gradients_travel_far(planned):
+    programs = {program["name"]: program for program in planned["programs"]}
+    parameters = planned["held_bytes"]["parameters"] * 8
+    gradient = sum(programs["gradient"]["traffic"].values())
+    assert programs["gradient"]["traffic"]["all-gather"] > 0
+    # Forward and backward gather every weight, the head more often, and gradients are reduced once.
+    assert parameters < gradient < 12 * parameters
+    # Decoding moves less than a kilobyte: whether anyone goes on.
+    assert sum(programs["decode"]["traffic"].values()) < 1024
+
+
+def test_known_models_are_planned_without_the_hub():
+    assert architecture("hf:nvidia/OpenReasoning-Nemotron-7B@main") == PRESETS["qwen2-7b"]
+    assert architecture("random:tiny") == PRESETS["tiny"]
+
+
+CHIP = Chip(memory=100.0, flops=10.0, bandwidth=5.0, link=2.0)
+
+
+def made(update: int, decode: int = 50, refused: str = "") -> Plan:
+    phases = {"decode": Phase(decode, 20, 30, 4), "update": Phase(update, 70, 10, 2)}
+    return Plan({}, [Compiled("gradient", refused=refused)], phases, devices=8, steps=10, tokens=900)
+
+
+def test_seconds_are_those_of_the_slowest_resource():
+    assert made(60).step_seconds(CHIP) == {"decode": 6.0, "update": 7.0}
+    assert made(60).phases["decode"].seconds(CHIP) == {"compute": 2.0, "memory": 6.0, "links": 2.0}
+    assert planning.summary(made(60), CHIP)["tokens_per_s_at_best"] == pytest.approx(900 / 13)
+
+
+def test_what_does_not_fit_is_made_smaller_until_it_does():
+    config = launch.load_config("aime.py")
+    config = replace(config, train=replace(config.train, micro_batch=8), model=replace(config.model, remat="dots"))
+    sizes = {("dots", 8): 150, ("full", 8): 120, ("full", 4): 90, ("full", 2): 40}
+    make = lambda c: made(sizes[c.model.remat, c.train.micro_batch])
+    found, said = fitting(config, make, CHIP)
+    assert found.peak == 150 and not found.fits(CHIP)
+    assert [line.partition(":")[0] for line in said] == ["--model.remat full", "--train.micro-batch 4"]
+    assert "fits" in said[-1] and "does not fit" in said[0]
+    assert fitting(config, lambda c: made(95), CHIP)[1] == []
+    assert not made(10, refused="Used 17G of 16G").fits(CHIP)
+
+
+def test_sampling_that_does_not_fit_gets_fewer_rows():
+    changes = smaller(launch.load_config("aime.py"), made(10, decode=150))
+    assert [change for change, _ in changes] == [f"--sampling.rows {n}" for n in (16, 8, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("topology", "message"),
+    [
+        ("v5q:2x2x2", "unknown; did you mean v5p?"),
+        ("v5p", "write v5p:2x2x2"),
+        ("a100-80gb:2x4", "write a100-80gb:8"),
+        ("a100-80gb:12", "not whole nodes of 8"),
+    ],
+)
+def test_bad_topologies_are_named(topology, message, capsys, tmp_path):
+    arguments = ["--job", "plan", "--config", "smoke.py", "--topology", topology, "--workdir", str(tmp_path)]
+    assert launch.main(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_mesh_must_have_the_topologys_devices(capsys, tmp_path):
+    arguments = ["--job", "plan", "--config", "smoke.py", "--mesh", "3x1", "--workdir", str(tmp_path)]
+    assert launch.main(arguments) == 2
+    assert "--mesh 3x1 needs 3 devices and there are 8" in capsys.readouterr().err
