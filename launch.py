@@ -278,6 +278,7 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
     return plan(
         decoder, layout, make_learner(config, layout, model), config, pool_of(config, layout, shapes), shapes,
         Costs(*costs(model)), platform=target.devices[0].platform, devices=len(target.devices),
+        say=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
 
 

@@ -45,10 +45,10 @@ class Compiled(NamedTuple):
 class Recorder:
     """Compiles what it is handed, and keeps what the compiler says."""
 
-    def __init__(self, platform: str) -> None:
-        """`platform`: of the devices, as JAX spells it."""
+    def __init__(self, platform: str, say: Callable[[str], None]) -> None:
+        """`platform`: of the devices, as JAX spells it; `say` hears of each program, for some take minutes."""
         self.programs: list[Compiled] = []
-        self._platform = platform
+        self._platform, self._say = platform, say
 
     def wrap(self, name: str, jitted: Any) -> Callable:
         """A function that compiles the jitted one instead of calling it."""
@@ -70,6 +70,7 @@ class Recorder:
             raise ValueError(f"{name} does not fit") from error
         memory = program.memory_analysis()
         moved, unknown = traffic(program.as_text())
+        self._say(f"compiled {name} in {time.perf_counter() - started:.0f} s")
         self.programs.append(
             Compiled(
                 name, memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes,

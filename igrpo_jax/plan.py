@@ -104,7 +104,7 @@ class Plan(NamedTuple):
 
 def plan(
     model: Model, layout: Layout, learner: Learner, config: Config, pool: Pool, shapes: Shapes, costs: Costs,
-    *, platform: str, devices: int,
+    *, platform: str, devices: int, say: Callable[[str], None],
 ) -> Plan:  # fmt: skip
     """Compiles prefill, decode and update at their largest shapes.
 
@@ -118,8 +118,9 @@ def plan(
       costs: of the policy.
       platform: of the devices, as JAX spells it.
       devices: how many.
+      say: hears of each program that is compiled.
     """
-    recorder = Recorder(platform)
+    recorder = Recorder(platform, say)
     pool = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:])
     state = learner.placed
     view = recorder.compile("sampling view", learner.view.trace(state.params))

@@ -69,7 +69,7 @@ def lasting(record: dict) -> dict:
     return {name: value for name, value in record.items() if not name.startswith(fleeting)}
 
 
-@pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4"])
+@pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4", "1x8", "2x2x2"])
 def test_tokens_and_losses_are_the_same_on_every_mesh(mesh, alone, tmp_path, cache, monkeypatch, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     assert launch.main([*ARGUMENTS, "--mesh", mesh, "--workdir", str(tmp_path)]) == 0
