@@ -245,16 +245,24 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
     from models.load import architecture
     from sharding.layout import PlannedLayout
     from sharding.mesh import make_mesh
-    from sharding.topology import find_target
+    from sharding.topology import find_target, grown
 
     cpu_devices(launch)
     target = find_target(launch.topology)
-    layout = PlannedLayout(make_mesh(launch.mesh or f"{len(target.devices)}x1", target.devices))
+    mesh = make_mesh(launch.mesh or f"{len(target.devices)}x1", target.devices)
     model = architecture(config.model.source)
+
+    def make(config: Config, growth: int, tensor: int | None) -> tuple[str, Any]:
+        topology = launch.topology if growth == 1 else grown(launch.topology, growth)
+        there = target if growth == 1 else find_target(topology)
+        text = launch.mesh if tensor is None else f"{len(there.devices) // tensor}x{tensor}"
+        layout = PlannedLayout(mesh if tensor is None else make_mesh(text, there.devices))
+        with layout.active():
+            return f"--topology {topology} --mesh {text}", plan_of(config, layout, model, there)
+
     chip = target.chip and Chip(target.chip.memory, target.chip.flops, target.chip.bandwidth, target.chip.link)
-    with layout.active():
-        found, changes = fitting(config, lambda config: plan_of(config, layout, model, target), chip)
-    result = summary(found, chip) | {"topology": launch.topology, "mesh": dict(layout.mesh.shape)}
+    found, changes = fitting(config, make, chip, mesh.shape["tensor"])
+    result = summary(found, chip) | {"topology": launch.topology, "mesh": dict(mesh.shape)}
     result |= {"model": config.model.source, "config": launch.config, "changes": changes}
     Console().print(table(result))
     workdir.mkdir(parents=True, exist_ok=True)
@@ -277,7 +285,7 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
     shapes = Shapes(prompt, refinement, config.sampling.max_completion_length)
     return plan(
         decoder, layout, make_learner(config, layout, model), config, pool_of(config, layout, shapes), shapes,
-        Costs(*costs(model)), platform=target.devices[0].platform, devices=len(target.devices),
+        Costs(*costs(model)), platform=target.platform, devices=len(target.devices),
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """What a compiled program sends between devices, read from its HLO text."""
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
@@ -57,15 +58,29 @@ def collectives(hlo: str) -> tuple[list[Collective], int]:
                 continue
             inner = turns
             if " while(" in line:
-                known = _TURNS.search(line)
+                known = _turns(line, bodies)
                 unknown += known is None
-                inner *= int(known[1]) if known else 1
+                inner *= known or 1
             for names in _CALLED.findall(line):
                 for called in names.split(","):
                     walk(called.strip(" %{}"), inner)
 
     walk(entry, 1)
     return found, unknown
+
+
+def _turns(line: str, bodies: Mapping[str, list[str]]) -> int | None:
+    """How often a loop turns: as the compiler says, or by a condition that compares a counter with a constant."""
+    known = _TURNS.search(line)
+    if known:
+        return int(known[1])
+    condition = re.search(r"condition=%?([\w.\-]+)", line)
+    lines = bodies.get(condition[1], []) if condition else []
+    root = next((text for text in lines if "ROOT" in text and "direction=LT" in text), "")
+    limit = re.search(r" compare\([^,]+, %?([\w.\-]+)\)", root)
+    place = next((text for text in lines if limit and f"%{limit[1]} = " in text), "")
+    constant = re.search(r" constant\((\d+)\)", place)
+    return int(constant[1]) if constant else None
 
 
 def size(text: str, *, started: bool) -> int:

@@ -68,9 +68,9 @@ class Learner:
         self.placed: TrainState = jax.tree.map(place, abstract, self.shardings)
         self.num_parameters = sum(x.size for x in jax.tree.leaves(abstract_params))
         view_shape = jax.eval_shape(partial(model.sampling_view, dtype=dtype), abstract_params)
-        self.view = jax.jit(
-            partial(model.sampling_view, dtype=dtype), out_shardings=layout.decode_shardings(view_shape)
-        )
+        view_places = layout.decode_shardings(view_shape)
+        self.placed_view: PyTree = jax.tree.map(place, view_shape, view_places)
+        self.view = jax.jit(partial(model.sampling_view, dtype=dtype), out_shardings=view_places)
         self._init = jax.jit(optimizer.init, out_shardings=self.shardings.moments)
         scalar = layout.train_shardings(jax.ShapeDtypeStruct((), jnp.float32))
         compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk * layout.num_row_shards}

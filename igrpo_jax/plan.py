@@ -1,6 +1,7 @@
 """What a run takes before it is paid for: its programs compiled for its devices, memory by phase, seconds at best."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -19,7 +20,10 @@ USABLE = 0.95
 """Share of a chip's memory that a program may take; the rest is the runtime's, and lost between arrays."""
 
 TRIES = 3
-"""Smaller variants that are compiled to find one that fits."""
+"""Changes that are compiled to find one that fits."""
+
+ROOMY = 0.8
+"""Share of a chip's memory that may be held for a mesh to be worth trying: programs need more."""
 
 
 class Chip(NamedTuple):
@@ -122,20 +126,18 @@ def plan(
     """
     recorder = Recorder(platform, say)
     pool = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:])
-    state = learner.placed
-    view = recorder.compile("sampling view", learner.view.trace(state.params))
-    slots = None
-    try:
+    state, view, slots = learner.placed, learner.placed_view, None
+    # What does not fit is recorded, and the rest is compiled all the same.
+    with suppress(ValueError):
+        recorder.compile("sampling view", learner.view.trace(state.params))
+    with suppress(ValueError):
         programs = Programs(model, layout, pool, view, layout.everywhere(jax.random.key(0)), recorder)
         slots = programs.idle(view)
-    except ValueError:
-        pass  # recorded
     part, count = _micro_batch(config, shapes, layout.num_row_shards)
-    try:
+    with suppress(ValueError):
         recorder.compile("gradient", learner.gradient_program(part, several=count > 1))
+    with suppress(ValueError):
         recorder.compile("optimizer", learner.optimizer_program((learner.report(part),)))
-    except ValueError:
-        pass
     found = {program.name: program for program in recorder.programs}
     memory = {
         "parameters": held(state.params),
@@ -248,15 +250,55 @@ def smaller(config: Config, found: Plan) -> list[tuple[str, Config]]:
     return changes
 
 
-def fitting(config: Config, make: Callable[[Config], Plan], chip: Chip | None) -> tuple[Plan, list[str]]:
-    """The plan of a config; where it does not fit, also what became of `TRIES` smaller variants, until one fits."""
-    found, said = make(config), []
+def roomier(found: Plan, chip: Chip, tensor: int) -> list[tuple[int, int]]:
+    """Meshes on which what is held fits with room to spare: times as many devices, and the tensor axis; fewest first.
+
+    Args:
+      found: a plan that does not fit.
+      chip: of each device.
+      tensor: size of the plan's tensor axis.
+    """
+    of = found.held
+    state = of["parameters"] + of["moments"]
+    meshes = []
+    for growth in (1, 2, 4, 8):
+        for ways in (1, 2, 4, 8):
+            share = tensor / ways
+            sampling = state / growth + share * (of["sampling view"] + of["prefixes"] + of["own caches"])
+            held = max(sampling, (state + 2 * of["gradients"]) / growth)
+            if (growth, ways) != (1, tensor) and held <= ROOMY * chip.memory and found.devices * growth >= ways:
+                meshes.append((growth, ways))
+    return meshes
+
+
+Make = Callable[[Config, int, int | None], tuple[str, Plan]]
+"""Arguments and plan of a config on times as many devices, with a tensor axis of that size (None: as asked for)."""
+
+
+def fitting(config: Config, make: Make, chip: Chip | None, tensor: int) -> tuple[Plan, list[str]]:
+    """The plan of a config; where it does not fit, also what became of `TRIES` changes, until one fits.
+
+    Args:
+      config: the experiment.
+      make: see `Make`.
+      chip: what the devices can do; None if that is not known.
+      tensor: size of the mesh's tensor axis.
+    """
+    _, found = make(config, 1, None)
+    said: list[str] = []
     if chip is None or found.fits(chip):
         return found, said
-    for change, other in smaller(config, found)[:TRIES]:
-        trial = make(other)
+    state = (found.held["parameters"] + found.held["moments"] + 2 * found.held["gradients"]) > ROOMY * chip.memory
+    changes = [] if state else [(change, other, 1, None) for change, other in smaller(config, found)]
+    meshes = [("", config, growth, ways) for growth, ways in roomier(found, chip, tensor)]
+    for change, other, growth, ways in (changes[: TRIES - 1] + meshes)[:TRIES]:
+        try:
+            arguments, trial = make(other, growth, ways)
+        except ValueError as error:  # a mesh that does not divide this model
+            said.append(f"{change} mesh of {growth} times the devices, tensor {ways}: {error}".strip())
+            continue
         fits = trial.fits(chip)
-        said.append(f"{change}: {'fits' if fits else 'does not fit'}, {trial.peak / 1e9:.1f} GB")
+        said.append(f"{change or arguments}: {'fits' if fits else 'does not fit'}, {trial.peak / 1e9:.1f} GB")
         if fits:
             break
     return found, said

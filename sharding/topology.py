@@ -17,10 +17,12 @@ class Target(NamedTuple):
 
     Attributes:
       devices: all of them.
+      platform: for which their programs are lowered, as JAX spells it.
       chip: what one can do; None for this machine's own devices.
     """
 
     devices: Sequence[Any]
+    platform: str
     chip: Chip | None
 
 
@@ -31,7 +33,7 @@ def find_target(text: str) -> Target:
       ValueError: unknown, or the package with its compiler is not installed.
     """
     if text in ("", "local"):
-        return Target(jax.devices(), None)
+        return Target(jax.devices(), jax.default_backend(), None)
     name, _, shape = text.partition(":")
     if name not in CHIPS:
         near = difflib.get_close_matches(name, CHIPS, 1, 0.0)[0]
@@ -40,13 +42,31 @@ def find_target(text: str) -> Target:
     pattern, example = (r"\d+(x\d+)+", "2x2x2") if chip.platform == "tpu" else (r"\d+", "8")
     if not re.fullmatch(pattern, shape):
         raise ValueError(f"--topology {text!r} has no size; write {name}:{example}")
-    return Target(_tpu(name, shape) if chip.platform == "tpu" else _gpu(name, chip, int(shape)), chip)
+    devices = _tpu(name, shape) if chip.platform == "tpu" else _gpu(name, chip, int(shape))
+    return Target(devices, chip.platform, chip)
+
+
+def grown(text: str, times: int) -> str:
+    """The topology with a power of two times as many devices.
+
+    >>> grown("v5e:2x4", 2), grown("v5p:2x2x2", 4), grown("a100-80gb:8", 2)
+    ('v5e:4x4', 'v5p:2x4x4', 'a100-80gb:16')
+    """
+    name, _, shape = text.partition(":")
+    sizes = [int(size) for size in shape.split("x")]
+    while times > 1:
+        sizes = sorted([2 * min(sizes), *sorted(sizes)[1:]])
+        times //= 2
+    return f"{name}:{'x'.join(map(str, sizes))}"
 
 
 def _tpu(name: str, shape: str) -> Sequence[Any]:
     from jax.experimental import topologies
 
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # or it looks for a TPU host's metadata, for minutes
+    # Or it looks for a TPU host's metadata, for minutes, and complains.
+    quiet = {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": f"{name}-8", "TPU_WORKER_HOSTNAMES": "localhost"}
+    for variable, value in quiet.items():
+        os.environ.setdefault(variable, value)
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=f"{name}:{shape}").devices
     except (ImportError, RuntimeError, ValueError) as error:

@@ -10,7 +10,7 @@ import launch
 from igrpo_jax import plan as planning
 from igrpo_jax.collectives import collectives, traffic
 from igrpo_jax.dry import Compiled
-from igrpo_jax.plan import Chip, Phase, Plan, fitting, smaller
+from igrpo_jax.plan import Chip, Phase, Plan, fitting, roomier, smaller
 from models.load import architecture
 from models.presets import PRESETS
 
@@ -31,9 +31,15 @@ HloModule jit_step
   ROOT %q = s32[] copy(%p)
 }
 
+%below (p: s32[]) -> pred[] {
+  %limit = s32[]{:T(128)} constant(7)
+  ROOT %lt = pred[] compare(%p, %limit), direction=LT
+}
+
 ENTRY %main (x: f32[8,4]) -> f32[8,4] {
   %loop = (s32[], f32[8,4]) while(%t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"28"}}
   %other = s32[] while(%u), condition=%cond, body=%endless
+  %third = s32[] while(%u), condition=%below, body=%endless
   %start = (f32[10]{0}, f32[80]{0}) all-gather-start(%g), channel_id=4
   %done = f32[80]{0} all-gather-done(%start)
   ROOT %total = f32[8,4]{1,0} all-reduce(%h), channel_id=2, to_apply=%add
@@ -44,10 +50,11 @@ ENTRY %main (x: f32[8,4]) -> f32[8,4] {
 def test_traffic_counts_loops_by_their_turns():
     found, unknown = collectives(HLO)
     assert [(one.kind, one.bytes, one.turns) for one in found] == [
-        ("all-gather", 64 * 128 * 2, 28), ("collective-permute", 64, 1), ("all-gather", 320, 1), ("all-reduce", 128, 1),
+        ("all-gather", 64 * 128 * 2, 28), ("collective-permute", 64, 1), ("collective-permute", 64, 7),
+        ("all-gather", 320, 1), ("all-reduce", 128, 1),
     ]  # fmt: skip
     assert unknown == 1
-    assert traffic(HLO)[0] == {"all-gather": 64 * 128 * 2 * 28 + 320, "collective-permute": 64, "all-reduce": 128}
+    assert traffic(HLO)[0] == {"all-gather": 64 * 128 * 2 * 28 + 320, "collective-permute": 512, "all-reduce": 128}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +117,8 @@ CHIP = Chip(memory=100.0, flops=10.0, bandwidth=5.0, link=2.0)
 
 def made(update: int, decode: int = 50, refused: str = "") -> Plan:
     phases = {"decode": Phase(decode, 20, 30, 4), "update": Phase(update, 70, 10, 2)}
-    return Plan({}, [Compiled("gradient", refused=refused)], phases, devices=8, steps=10, tokens=900)
+    held = {"parameters": 5, "moments": 10, "gradients": 5, "sampling view": 20, "prefixes": 10, "own caches": 10}
+    return Plan(held, [Compiled("gradient", refused=refused)], phases, devices=8, steps=10, tokens=900)
 
 
 def test_seconds_are_those_of_the_slowest_resource():
@@ -123,13 +131,30 @@ def test_what_does_not_fit_is_made_smaller_until_it_does():
     config = launch.load_config("aime.py")
     config = replace(config, train=replace(config.train, micro_batch=8), model=replace(config.model, remat="dots"))
     sizes = {("dots", 8): 150, ("full", 8): 120, ("full", 4): 90, ("full", 2): 40}
-    make = lambda c: made(sizes[c.model.remat, c.train.micro_batch])
-    found, said = fitting(config, make, CHIP)
+    make = lambda c, growth, tensor: ("", made(sizes[c.model.remat, c.train.micro_batch]))
+    found, said = fitting(config, make, CHIP, 1)
     assert found.peak == 150 and not found.fits(CHIP)
     assert [line.partition(":")[0] for line in said] == ["--model.remat full", "--train.micro-batch 4"]
     assert "fits" in said[-1] and "does not fit" in said[0]
-    assert fitting(config, lambda c: made(95), CHIP)[1] == []
+    assert fitting(config, lambda *_: ("", made(95)), CHIP, 1)[1] == []
     assert not made(10, refused="Used 17G of 16G").fits(CHIP)
+
+
+def test_a_state_that_does_not_fit_gets_more_devices():
+    large = made(10, refused="Used 170 of 100")
+    large = large._replace(held=large.held | {"parameters": 40, "moments": 80, "gradients": 40, "sampling view": 160})
+    assert roomier(large, CHIP, 1)[:2] == [(4, 4), (4, 8)]
+    asked = []
+
+    def make(config, growth, tensor):
+        asked.append((growth, tensor))
+        if (growth, tensor) == (4, 4):
+            raise ValueError("kv_heads axis of 2 is not divisible by 4")
+        return f"--mesh {8 * growth // (tensor or 1)}x{tensor}", large if growth == 1 else made(60)
+
+    _, said = fitting(launch.load_config("aime.py"), make, CHIP, 1)
+    assert asked == [(1, None), (4, 4), (4, 8)]
+    assert "not divisible" in said[0] and said[1] == "--mesh 4x8: fits, 0.0 GB"
 
 
 def test_sampling_that_does_not_fit_gets_fewer_rows():
