@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -92,29 +93,62 @@ def same_run(workdir: Path, alone: Path) -> None:
         assert mine == pytest.approx(other, abs=1e-5)
 
 
-def test_two_processes_are_one_run(alone, tmp_path, cache):
+def pair(workdir: Path, cache: str) -> list[str]:
+    """What two processes of four devices each say while they train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {"IGRPO_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    workdir = tmp_path / "run"
-    common = [sys.executable, "launch.py", *ARGUMENTS, "--mesh", "8x1", "--cpu-devices", "4", "--workdir", str(workdir)]
-    common += ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    pair = [
+    command = [
+        sys.executable,
+        "launch.py",
+        *ARGUMENTS,
+        "--mesh",
+        "8x1",
+        "--cpu-devices",
+        "4",
+        "--workdir",
+        str(workdir),
+    ]
+    command += ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    processes = [
         subprocess.Popen(
-            [*common, str(i)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, str(i)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         for i in range(2)
     ]
-    first, second = (finish(process) for process in pair)
-    assert "step 6/6" in first and "exported" in first
-    assert "step" not in second and "exported" not in second
-    assert {p.name for p in workdir.iterdir()} == {p.name for p in alone.iterdir()}
-    same_run(workdir, alone)
+    return [finish(process) for process in processes]
+
+
+def same_weights(workdir: Path, alone: Path) -> None:
+    """Asserts the same exported weights up to rounding."""
     mine, other = (load_file(run / "export" / "model.safetensors") for run in (workdir, alone))
     assert mine.keys() == other.keys()
     for name in mine:
         np.testing.assert_allclose(mine[name], other[name], atol=2e-5)
+
+
+def test_two_processes_are_one_run(alone, tmp_path, cache):
+    workdir = tmp_path / "run"
+    first, second = pair(workdir, cache)
+    assert "step 6/6" in first and "exported" in first
+    assert "step" not in second and "exported" not in second
+    assert {p.name for p in workdir.iterdir()} == {p.name for p in alone.iterdir()}
+    same_run(workdir, alone)
+    same_weights(workdir, alone)
+
+
+@pytest.mark.parametrize("where", ["4x2", "2x2x2", "two processes"])
+def test_a_checkpoint_resumes_on_other_devices(where, alone, tmp_path, cache, monkeypatch, quick_compile):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    workdir = tmp_path / "run"
+    shutil.copytree(alone, workdir, ignore=lambda folder, names: {"export", "6"} & set(names))
+    if where == "two processes":
+        assert "after step 4" in pair(workdir, cache)[0]
+    else:
+        assert launch.main([*ARGUMENTS, "--mesh", where, "--workdir", str(workdir)]) == 0
+    same_run(workdir, alone)
+    same_weights(workdir, alone)
 
 
 def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_path, cache):
