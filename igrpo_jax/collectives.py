@@ -1,5 +1,6 @@
 """What a compiled program sends between devices, read from its HLO text."""
 
+import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -89,14 +90,19 @@ def size(text: str, *, started: bool) -> int:
     >>> size("%x = bf16[8,128]{1,0}", started=False), size("%y = (f32[4]{0}, f32[32]{0})", started=True)
     (2048, 128)
     """
-    sizes = []
-    for dtype, dims in _ARRAY.findall(text.partition(" = ")[2]):
-        if dtype in BITS:
-            count = 1
-            for dim in dims.split(","):
-                count *= int(dim) if dim else 1
-            sizes.append(count * BITS[dtype] // 8)
+    sizes = [count * BITS[dtype] // 8 for count, dtype in arrays(text)]
     return (max(sizes) if started else sum(sizes)) if sizes else 0
+
+
+def arrays(text: str) -> list[tuple[int, str]]:
+    """Elements and dtype of every array that an instruction's result is made of.
+
+    >>> arrays("%y = (f32[4,2]{1,0}, bf16[]) all-reduce(f32[4,2] %a, bf16[] %b), to_apply=%add")
+    [(8, 'f32'), (1, 'bf16')]
+    """
+    result = _KIND.split(text.partition(" = ")[2])[0]
+    shapes = [(dtype, dims) for dtype, dims in _ARRAY.findall(result) if dtype in BITS]
+    return [(math.prod(int(dim) for dim in dims.split(",") if dim), dtype) for dtype, dims in shapes]
 
 
 def traffic(hlo: str) -> tuple[dict[str, float], int]:

@@ -42,6 +42,10 @@ class Compiled(NamedTuple):
         return self.arguments + self.outputs - self.aliased + self.temporary
 
 
+class NoRoom(Exception):
+    """A device has no room for a program; the recorder knows which and why."""
+
+
 class Recorder:
     """Compiles what it is handed, and keeps what the compiler says."""
 
@@ -58,7 +62,7 @@ class Recorder:
         """Compiles for the devices of the arguments' shardings; the outputs as shapes in their places.
 
         Raises:
-          ValueError: there is no room for the program on such a device; it is recorded all the same.
+          NoRoom: there is no room for the program on such a device; it is recorded all the same.
         """
         started = time.perf_counter()
         try:
@@ -67,7 +71,7 @@ class Recorder:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
             self.programs.append(Compiled(name, seconds=time.perf_counter() - started, refused=_needed(str(error))))
-            raise ValueError(f"{name} does not fit") from error
+            raise NoRoom(name) from error
         memory = program.memory_analysis()
         moved, unknown = traffic(program.as_text())
         self._say(f"compiled {name} in {time.perf_counter() - started:.0f} s")
@@ -90,5 +94,5 @@ def held(tree: PyTree) -> int:
 
 def _needed(message: str) -> str:
     """The sentence of an out-of-memory error that has the numbers."""
-    found = re.search(r"[^.\n]*(?:Used|used|Exceeded|exceeds|allocat)[^\n]*", message)
-    return " ".join((found[0] if found else message).split())[:300]
+    lines = message.splitlines()
+    return next((line for line in lines if re.search("[Ee]xceed|[Uu]sed|allocat", line)), lines[0]).strip()[:300]

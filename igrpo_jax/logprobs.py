@@ -1,5 +1,6 @@
 """Log-probabilities of completions under a policy, without ever holding [rows, T, V] logits."""
 
+import math
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from igrpo_jax.types import AnyArray, Model, PyTree
 
 PARTS = 128
-"""Parts of the vocabulary that are summed for themselves, as many as a mesh's tensor axis may divide it into."""
+"""Most parts of the vocabulary that are summed for themselves, as many as a mesh's tensor axis may divide it into."""
 
 
 class Scored(NamedTuple):
@@ -113,8 +114,11 @@ def _normalizer_and_entropy_jvp(primals, tangents):
 
 def _sums(weights: Float[Array, "*rows V"], values: Float[Array, "*rows V"]) -> tuple[Array, Array]:
     """Sums over V of weights and of weights * values: within each of `PARTS` parts first, for precision."""
-    fill = [(0, 0)] * (weights.ndim - 1) + [(0, -weights.shape[-1] % PARTS)]
-    split = lambda x: jnp.pad(x, fill).reshape(*x.shape[:-1], PARTS, -1)
+    size = weights.shape[-1]
+    # Padding a vocabulary that is split over devices would send logits between them.
+    parts = math.gcd(size, PARTS) if size % 8 == 0 else PARTS
+    fill = [(0, 0)] * (weights.ndim - 1) + [(0, -size % parts)]
+    split = lambda x: jnp.pad(x, fill).reshape(*x.shape[:-1], parts, -1)
     add = lambda a, b: (a[0] + b[0], a[1] + b[1])
     zero = np.float32(0)
     total, moment = jax.lax.reduce((split(weights), split(weights * values)), (zero, zero), add, (weights.ndim,))

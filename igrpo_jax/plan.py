@@ -1,5 +1,6 @@
 """What a run takes before it is paid for: its programs compiled for its devices, memory by phase, seconds at best."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 
 from igrpo_jax.config import Config
-from igrpo_jax.dry import Compiled, Recorder, held
+from igrpo_jax.dry import Compiled, NoRoom, Recorder, held
 from igrpo_jax.learner import Learner
 from igrpo_jax.microbatches import Completions, micro_batches
 from igrpo_jax.programs import Pool, Programs
@@ -72,7 +73,8 @@ class Plan(NamedTuple):
     """A run on paper.
 
     Attributes:
-      held: bytes a device by what they are: parameters, moments, gradients, sampling view, prefixes, own caches.
+      held: bytes a device by what they are: parameters, moments, gradients, sampling view; prefixes and own caches, if
+        there is room for them.
       programs: what was compiled.
       phases: prefill, decode, update.
       devices: how many there are.
@@ -125,18 +127,18 @@ def plan(
       say: hears of each program that is compiled.
     """
     recorder = Recorder(platform, say)
-    pool = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:])
+    largest = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:])
     state, view, slots = learner.placed, learner.placed_view, None
     # What does not fit is recorded, and the rest is compiled all the same.
-    with suppress(ValueError):
+    with suppress(NoRoom):
         recorder.compile("sampling view", learner.view.trace(state.params))
-    with suppress(ValueError):
-        programs = Programs(model, layout, pool, view, layout.everywhere(jax.random.key(0)), recorder)
+    with suppress(NoRoom):
+        programs = Programs(model, layout, largest, view, layout.everywhere(jax.random.key(0)), recorder)
         slots = programs.idle(view)
     part, count = _micro_batch(config, shapes, layout.num_row_shards)
-    with suppress(ValueError):
+    with suppress(NoRoom):
         recorder.compile("gradient", learner.gradient_program(part, several=count > 1))
-    with suppress(ValueError):
+    with suppress(NoRoom):
         recorder.compile("optimizer", learner.optimizer_program((learner.report(part),)))
     found = {program.name: program for program in recorder.programs}
     memory = {
@@ -144,9 +146,9 @@ def plan(
         "moments": held(state.moments),
         "gradients": held(state.params),
         "sampling view": held(view),
-        "prefixes": held(slots.prefix) if slots else 0,
-        "own caches": held(slots.cache) if slots else 0,
     }
+    if slots is not None:
+        memory |= {"prefixes": held(slots.prefix), "own caches": held(slots.cache)}
     phases = _phases(found, memory, config, pool, shapes, costs, count, devices)
     return Plan(memory, recorder.programs, phases, devices, config.train.steps, _rows(config) * shapes.completion)
 
@@ -166,13 +168,8 @@ def _micro_batch(config: Config, shapes: Shapes, shards: int) -> tuple[Completio
         old_logprobs=zeros(p, g, t) if config.algorithm.num_iterations > 1 else None,
         ref_logprobs=zeros(p, g, t) if config.algorithm.beta > 0 else None, weights=zeros(p, g, t),
     )  # fmt: skip
-    whole = Completions(
-        np.zeros((p, length), np.int32),
-        np.full(p, length, np.int32),
-        np.zeros((p, g, t), np.int32),
-        batch,
-        zeros(p, g, t),
-    )
+    prompts, tokens = np.zeros((p, length), np.int32), np.zeros((p, g, t), np.int32)
+    whole = Completions(prompts, np.full(p, length, np.int32), tokens, batch, zeros(p, g, t))
     cut = micro_batches(whole, rows=config.train.micro_batch, shards=shards, keep_dead=True)
     return cut.parts[0], len(cut.parts)
 
@@ -184,16 +181,21 @@ def _phases(
     """Peaks from the compiler; operations and bytes from the shapes, all completions at full length."""
     a, p, t = config.algorithm, config.train.problems_per_step, shapes.completion
     program = lambda name: found.get(name, Compiled(name))
-    resident = memory["parameters"] + memory["moments"]
-    slots = memory["prefixes"] + memory["own caches"]
+    reference = memory["parameters"] if a.beta > 0 else 0
+    resident = memory["parameters"] + memory["moments"] + reference
+    prefixes, caches = memory.get("prefixes", 0), memory.get("own caches", 0)
+    # While one of them grows to its last size, the smaller one is there too.
+    before = lambda sizes: sizes[-2] / sizes[-1] if len(sizes) > 1 else 0.0
+    old = math.ceil(max(prefixes * before(pool.prompts), caches * before(pool.completions)))
+    growing = memory["sampling view"] + prefixes + caches + old
     prompts = [shapes.prompt, shapes.refinement] if a.num_drafts else [shapes.prompt]
     last = prompts[-1]
 
     prefill_flops = sum(p * (2 * costs.layers * n + costs.pair * n * n / 2) for n in prompts)
     calls = p * len(prompts) / pool.prefill
     prefill = Phase(
-        resident + slots + program("prefill").peak, prefill_flops / devices, calls * memory["sampling view"],
-        calls * sum(program("prefill").traffic.values()),
+        resident + prefixes + caches + program("prefill").peak, prefill_flops / devices,
+        calls * memory["sampling view"], calls * sum(program("prefill").traffic.values()),
     )  # fmt: skip
 
     rows = pool.slots * pool.lanes
@@ -201,8 +203,8 @@ def _phases(
     keys = sum(prompts) / len(prompts) + t / 2
     row_flops = 2 * (costs.layers + costs.head) + costs.pair * keys
     decode = Phase(
-        resident + program("decode").peak, steps * rows * row_flops / devices,
-        steps * (memory["sampling view"] + memory["prefixes"] + memory["own caches"] / 2),
+        resident + max(program("decode").peak, growing), steps * rows * row_flops / devices,
+        steps * (memory["sampling view"] + prefixes + caches / 2),
         steps * sum(program("decode").traffic.values()),
     )  # fmt: skip
 
@@ -214,7 +216,7 @@ def _phases(
     update_flops = again * (2 * costs.layers * (p * last + scored) + costs.pair * pairs) + 4 * 2 * costs.head * scored
     state = 2 * resident + 2 * memory["gradients"]
     update = Phase(
-        max(memory["moments"] + program("gradient").peak, program("optimizer").peak),
+        reference + max(memory["moments"] + program("gradient").peak, program("optimizer").peak),
         iterations * update_flops / devices,
         iterations * (micro_batches * 3 * memory["gradients"] + state),
         iterations
@@ -264,7 +266,8 @@ def roomier(found: Plan, chip: Chip, tensor: int) -> list[tuple[int, int]]:
     for growth in (1, 2, 4, 8):
         for ways in (1, 2, 4, 8):
             share = tensor / ways
-            sampling = state / growth + share * (of["sampling view"] + of["prefixes"] + of["own caches"])
+            rows = of.get("prefixes", 0) + of.get("own caches", 0)
+            sampling = state / growth + share * (of["sampling view"] + rows)
             held = max(sampling, (state + 2 * of["gradients"]) / growth)
             if (growth, ways) != (1, tensor) and held <= ROOMY * chip.memory and found.devices * growth >= ways:
                 meshes.append((growth, ways))
@@ -353,7 +356,9 @@ def table(result: Mapping[str, Any]) -> Any:
     if "fits" not in result:
         return shown
     peak, capacity = max(result["peak_bytes"].values()), result["capacity_bytes"]
-    shown.add_row("fits", f"{result['fits']}: {gb(peak)} of {gb(capacity)}")
+    refused = ", ".join(program["name"] for program in result["programs"] if program["refused"])
+    text = f"no room for {refused}" if refused else f"{gb(peak)} of {gb(capacity)}"
+    shown.add_row("fits", f"{result['fits']}: {text}")
     for change in result["changes"]:
         shown.add_row("with", change)
     shown.add_section()

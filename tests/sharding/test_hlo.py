@@ -1,0 +1,66 @@
+"""It is really sharded: what the compiled programs send between eight devices, read from their HLO."""
+
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+import launch
+from igrpo_jax.collectives import arrays, collectives
+from igrpo_jax.learner import TrainState
+from igrpo_jax.microbatches import Completions
+from igrpo_jax.types import Batch
+from models.presets import PRESETS
+
+P, G, L, T = 8, 3, 40, 20
+"""No product of these numbers is the size of a weight."""
+
+MODEL = replace(PRESETS["tiny"], layers=3)
+
+
+@pytest.fixture(scope="module", params=["8x1", "4x2", "2x4", "2x2x2"])
+def compiled(request, make_layout):
+    """Mesh, learner, and the HLO of the gradient of a micro-batch."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    layout = make_layout(request.param)
+    with layout.active():
+        learner = launch.make_learner(launch.load_config("smoke.py"), layout, MODEL)
+        ones = lambda *shape: np.ones(shape, np.float32)
+        batch = Batch(np.full((P, G), T, np.int32), ones(P, G), weights=ones(P, G, T))
+        part = Completions(
+            np.ones((P, L), np.int32), np.full(P, L, np.int32), np.ones((P, G, T), np.int32), batch, ones(P, G, T)
+        )
+        program = learner.gradient_program(part, several=True).lower().compile()
+    jax.config.update("jax_disable_most_optimizations", False)
+    return request.param, learner, program
+
+
+def test_state_is_split_over_fsdp_and_tensor(compiled):
+    mesh, learner, _ = compiled
+    ways = int(np.prod([int(n) for n in mesh.split("x")[-2:]]))
+    whole = held = 0
+    state: TrainState = learner.placed
+    for leaf in jax.tree.leaves(state):
+        whole += leaf.size
+        held += int(np.prod(leaf.sharding.shard_shape(leaf.shape)))
+    # Norms have one axis, the width, which tensor does not split.
+    assert whole / ways <= held < 1.05 * whole / ways
+
+
+def test_only_weights_and_gradients_are_sent_and_never_logits(compiled):
+    mesh, learner, program = compiled
+    tensor = int(mesh.split("x")[-1])
+    shapes = [leaf.shape for leaf in jax.tree.leaves(learner.placed.params)]
+    weights = {int(np.prod(s)) for s in shapes} | {int(np.prod(s[1:])) for s in shapes if s[0] == MODEL.layers}
+    parts = {size // ways for size in weights for ways in (1, 2, 4, 8) if size % ways == 0}
+    found, _ = collectives(program.as_text())
+    assert any(one.kind == "all-gather" for one in found)
+    width = MODEL.width
+    for one in found:
+        for count, _ in arrays(one.text):
+            # Tensor parallelism adds up partial sums of a device's own rows; nothing else but weights is larger than a
+            # number a row.
+            rows = P * max(L, G * T) * width * tensor // 8
+            allowed = count in parts or count <= P * G * T * 2 or (tensor > 1 and count <= rows)
+            assert allowed, f"{mesh}: {one.text[:200]}"
