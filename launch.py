@@ -239,6 +239,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
 
 def plan(config: Config, launch: Launch, workdir: Path) -> None:
     """Compiles the run for devices that need not be there; prints what it takes and writes plan.json."""
+    import jax
     from rich.console import Console
 
     from igrpo_jax.plan import Chip, fitting, summary, table
@@ -248,6 +249,8 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
     from sharding.topology import find_target, grown
 
     cpu_devices(launch)
+    if launch.topology != "local":
+        jax.config.update("jax_platforms", "cpu")  # the compilers are here, the devices are not
     target = find_target(launch.topology)
     mesh = make_mesh(launch.mesh or f"{len(target.devices)}x1", target.devices)
     model = architecture(config.model.source)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+from jax.experimental.mesh_utils import create_hybrid_device_mesh
 from jax.sharding import AxisType, Mesh
 
 AXES = ("data", "fsdp", "tensor")
@@ -40,7 +41,8 @@ def make_mesh(text: str, devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh over all devices of this run, or over the given ones.
 
     Raises:
-      ValueError: the mesh does not have as many places as there are devices; names meshes that would work.
+      ValueError: the mesh does not have as many places as there are devices, or its first axis does not hold the slices
+        of several; names meshes that would work.
     """
     sizes = parse_mesh(text)
     places = sizes["data"] * sizes["fsdp"] * sizes["tensor"]
@@ -53,4 +55,14 @@ def make_mesh(text: str, devices: Sequence[Any] | None = None) -> Mesh:
             f"--mesh {text} needs {places} devices and there are {count} ({devices[0].device_kind}); "
             f"use --mesh {' or '.join(fits)}{simulate}"
         )
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes), devices=devices)
+    axes = (AxisType.Auto,) * len(sizes)
+    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    if slices == 1:
+        return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axes, devices=devices)
+    if sizes["data"] % slices:
+        raise ValueError(
+            f"--mesh {text} on {slices} slices would send weights between them; use --mesh {slices}x"
+            f"{count // slices}x1, whose first axis is the slices"
+        )
+    inside = (sizes["data"] // slices, sizes["fsdp"], sizes["tensor"])
+    return Mesh(create_hybrid_device_mesh(inside, (slices, 1, 1), devices), tuple(sizes), axis_types=axes)

@@ -93,7 +93,7 @@ def same_run(workdir: Path, alone: Path) -> None:
         assert mine == pytest.approx(other, abs=1e-5)
 
 
-def pair(workdir: Path, cache: str) -> list[str]:
+def pair(workdir: Path, cache: str, *more: str) -> list[str]:
     """What two processes of four devices each say while they train together."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -110,7 +110,7 @@ def pair(workdir: Path, cache: str) -> list[str]:
         "--workdir",
         str(workdir),
     ]
-    command += ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    command += [*more, "--coordinator", address, "--num-processes", "2", "--process-id"]
     processes = [
         subprocess.Popen(
             [*command, str(i)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -128,9 +128,10 @@ def same_weights(workdir: Path, alone: Path) -> None:
         np.testing.assert_allclose(mine[name], other[name], atol=2e-5)
 
 
-def test_two_processes_are_one_run(alone, tmp_path, cache):
+@pytest.mark.parametrize("rows", ["0", "1"], ids=["all rows at once", "rows refilled"])
+def test_two_processes_are_one_run(rows, alone, tmp_path, cache):
     workdir = tmp_path / "run"
-    first, second = pair(workdir, cache)
+    first, second = pair(workdir, cache, "--sampling.rows", rows)
     assert "step 6/6" in first and "exported" in first
     assert "step" not in second and "exported" not in second
     assert {p.name for p in workdir.iterdir()} == {p.name for p in alone.iterdir()}

@@ -64,3 +64,20 @@ def test_a_mesh_that_does_not_match_names_meshes_that_do(text, places):
     message = f"--mesh {text} needs {places} devices and there are 8 .*; use --mesh 8x1 or 4x2 or 2x4 or 1x8, or"
     with pytest.raises(ValueError, match=message):
         make_mesh(text)
+
+
+class Place:
+    """A TPU device as far as meshes look at it."""
+
+    platform, device_kind, process_index = "tpu", "TPU v5p", 0
+
+    def __init__(self, index, slice_index):
+        self.id, self.slice_index, self.coords, self.core_on_chip = index, slice_index, (index % 4, 0, 0), 0
+
+
+def test_a_mesh_over_slices_keeps_weights_inside_one():
+    places = [Place(index, index // 4) for index in range(8)]
+    mesh = make_mesh("2x4x1", places)
+    assert [[place.slice_index for place in row] for row in mesh.devices[:, :, 0]] == [[0] * 4, [1] * 4]
+    with pytest.raises(ValueError, match=r"--mesh 8x1 on 2 slices would send weights .* use --mesh 2x4x1"):
+        make_mesh("8x1", places)
