@@ -50,8 +50,8 @@ class Launch:
     cpu_devices: int = 0
     """Simulate this many devices on the CPU, in each process."""
     coordinator: str = ""
-    """host:port of process 0, for several processes; auto has JAX find it. Default: what Slurm, Open MPI, Kubernetes or
-    GKE say."""
+    """host:port of process 0, for several processes; auto has JAX find it (Kubernetes). Default: what Slurm, Open MPI
+    or a TPU pod say."""
     process_id: int | None = None
     """This process, from 0; with --coordinator."""
     num_processes: int | None = None
@@ -186,7 +186,8 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
         for name, value in (part.items() if isinstance(part, dict) else [("", part)])
     }
     python = ".".join(map(str, sys.version_info[:2]))
-    return {"--mesh": launch.mesh, "--job": launch.job, "Python": python} | versions | values
+    same = {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir, "Python": python}
+    return same | versions | values
 
 
 def train(config: Config, layout: Any, workdir: Path) -> None:
@@ -197,12 +198,14 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     from igrpo_jax.train import train as train_policy
     from igrpo_jax.workdir import claim
     from models.load import find
+    from sharding.processes import compare
 
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         run = assemble(config, layout, found, reward)
         layout.processes.once(partial(claim, workdir, config, found.config))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+        compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
             log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)

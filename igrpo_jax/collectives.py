@@ -53,9 +53,7 @@ def collectives(hlo: str) -> tuple[list[Collective], int]:
         for line in bodies.get(computation, ()):
             kind = _KIND.search(line)
             if kind:
-                found.append(
-                    Collective(kind[1], size(line[: kind.start()], started=bool(kind[2])), turns, line.strip())
-                )
+                found.append(Collective(kind[1], size(line), turns, line.strip()))
                 continue
             inner = turns
             if " while(" in line:
@@ -84,14 +82,39 @@ def _turns(line: str, bodies: Mapping[str, list[str]]) -> int | None:
     return int(constant[1]) if constant else None
 
 
-def size(text: str, *, started: bool) -> int:
-    """Bytes of the largest array in an instruction's result; that of a started one holds its operands too.
+def size(text: str) -> int:
+    """Bytes of a collective's operands or results, whichever are larger.
 
-    >>> size("%x = bf16[8,128]{1,0}", started=False), size("%y = (f32[4]{0}, f32[32]{0})", started=True)
-    (2048, 128)
+    >>> size("%x = bf16[8,128]{1,0} all-gather(%a), dimensions={0}")
+    2048
+    >>> size("%y = (f32[4]{0}, f32[2]{0}, f32[32]{0}, f32[16]{0}) all-gather-start(%a, %b), dimensions={0}")
+    192
+    >>> size("%z = f32[4]{0} reduce-scatter(%a), replica_groups=[2,4]<=[8], dimensions={0}")
+    64
     """
+    kind = _KIND.search(text)
     sizes = [count * BITS[dtype] // 8 for count, dtype in arrays(text)]
-    return (max(sizes) if started else sum(sizes)) if sizes else 0
+    if kind is None or not sizes:
+        return 0
+    name, started, half = kind[1], bool(kind[2]), len(sizes) // 2
+    if started and name != "all-reduce":  # its result holds the operands too
+        if name == "all-gather":
+            return sum(sizes[half:])
+        return sum(sizes[:half]) if name == "reduce-scatter" else max(sizes)
+    return sum(sizes) * (_group(text) if name == "reduce-scatter" else 1)
+
+
+def _group(text: str) -> int:
+    """Devices that one collective joins, in each of the ways in which HLO writes it; 1 if it does not say."""
+    counted = re.search(r"replica_groups=\[\d+,(\d+)\]", text)
+    if counted:
+        return int(counted[1])
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", text)
+    if listed:
+        return len(listed[1].split(","))
+    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", text)
+    axes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1])) if mesh else {}
+    return math.prod(int(axes[name]) for name in re.findall(r"'(\w+)'", mesh[2])) if mesh else 1
 
 
 def arrays(text: str) -> list[tuple[int, str]]:

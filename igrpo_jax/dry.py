@@ -62,6 +62,7 @@ class Recorder:
         """Compiles for the devices of the arguments' shardings; the outputs as shapes in their places.
 
         Raises:
+          ValueError: the compiler fails.
           NoRoom: there is no room for the program on such a device; it is recorded all the same.
         """
         started = time.perf_counter()
@@ -69,7 +70,7 @@ class Recorder:
             program = traced.lower(lowering_platforms=(self._platform,)).compile()
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
+                raise ValueError(f"{name} cannot be compiled: {' '.join(str(error).split())[:300]}") from error
             self.programs.append(Compiled(name, seconds=time.perf_counter() - started, refused=_needed(str(error))))
             raise NoRoom(name) from error
         memory = program.memory_analysis()

@@ -42,7 +42,6 @@ class Costs(NamedTuple):
     layers: int
     head: int
     pair: int
-    keys_values: int
 
 
 class Phase(NamedTuple):
@@ -78,6 +77,7 @@ class Plan(NamedTuple):
       programs: what was compiled.
       phases: prefill, decode, update.
       devices: how many there are.
+      rows: completions that a device decodes at once.
       steps: of the run.
       tokens: that a step samples at most.
     """
@@ -86,6 +86,7 @@ class Plan(NamedTuple):
     programs: list[Compiled]
     phases: dict[str, Phase]
     devices: int
+    rows: int
     steps: int
     tokens: int
 
@@ -137,7 +138,9 @@ def plan(
         slots = programs.idle(view)
     part, count = _micro_batch(config, shapes, layout.num_row_shards)
     with suppress(NoRoom):
-        recorder.compile("gradient", learner.gradient_program(part, several=count > 1))
+        recorder.compile(
+            "gradient", learner.gradient_program(part, several=count > 1 or config.algorithm.draft_weight > 0)
+        )
     with suppress(NoRoom):
         recorder.compile("optimizer", learner.optimizer_program((learner.report(part),)))
     found = {program.name: program for program in recorder.programs}
@@ -150,7 +153,8 @@ def plan(
     if slots is not None:
         memory |= {"prefixes": held(slots.prefix), "own caches": held(slots.cache)}
     phases = _phases(found, memory, config, pool, shapes, costs, count, devices)
-    return Plan(memory, recorder.programs, phases, devices, config.train.steps, _rows(config) * shapes.completion)
+    rows = pool.slots * pool.lanes // layout.num_row_shards
+    return Plan(memory, recorder.programs, phases, devices, rows, config.train.steps, _rows(config) * shapes.completion)
 
 
 def _rows(config: Config) -> int:
@@ -184,17 +188,19 @@ def _phases(
     reference = memory["parameters"] if a.beta > 0 else 0
     resident = memory["parameters"] + memory["moments"] + reference
     prefixes, caches = memory.get("prefixes", 0), memory.get("own caches", 0)
-    # While one of them grows to its last size, the smaller one is there too.
+    # While they grow to their last sizes, the smaller ones are there too.
     before = lambda sizes: sizes[-2] / sizes[-1] if len(sizes) > 1 else 0.0
-    old = math.ceil(max(prefixes * before(pool.prompts), caches * before(pool.completions)))
+    old = math.ceil(prefixes * before(pool.prompts) + caches * before(pool.completions))
     growing = memory["sampling view"] + prefixes + caches + old
+    admitting = memory["sampling view"] + caches + program("admit").peak
+    viewing = memory["moments"] + reference + program("sampling view").peak
     prompts = [shapes.prompt, shapes.refinement] if a.num_drafts else [shapes.prompt]
     last = prompts[-1]
 
     prefill_flops = sum(p * (2 * costs.layers * n + costs.pair * n * n / 2) for n in prompts)
     calls = p * len(prompts) / pool.prefill
     prefill = Phase(
-        resident + prefixes + caches + program("prefill").peak, prefill_flops / devices,
+        max(resident + prefixes + caches + program("prefill").peak, viewing), prefill_flops / devices,
         calls * memory["sampling view"], calls * sum(program("prefill").traffic.values()),
     )  # fmt: skip
 
@@ -203,7 +209,7 @@ def _phases(
     keys = sum(prompts) / len(prompts) + t / 2
     row_flops = 2 * (costs.layers + costs.head) + costs.pair * keys
     decode = Phase(
-        resident + max(program("decode").peak, growing), steps * rows * row_flops / devices,
+        resident + max(program("decode").peak, growing, admitting), steps * rows * row_flops / devices,
         steps * (memory["sampling view"] + prefixes + caches / 2),
         steps * sum(program("decode").traffic.values()),
     )  # fmt: skip
@@ -212,9 +218,12 @@ def _phases(
     again = 4 if config.model.remat == "full" else 3
     g, iterations = a.num_generations, a.num_iterations
     scored = p * (g + (a.num_drafts if a.draft_weight else 0)) * t
-    pairs = p * (last * last / 2 + g * t * (last + t / 2))
-    update_flops = again * (2 * costs.layers * (p * last + scored) + costs.pair * pairs) + 4 * 2 * costs.head * scored
-    state = 2 * resident + 2 * memory["gradients"]
+    copies = g // math.gcd(g, config.train.micro_batch)  # a prompt is computed once for each part of its group
+    pairs = p * (copies * last * last / 2 + g * t * (last + t / 2))
+    update_flops = (
+        again * (2 * costs.layers * (copies * p * last + scored) + costs.pair * pairs) + 4 * 2 * costs.head * scored
+    )
+    state = 2 * (resident - reference) + 2 * memory["gradients"]
     update = Phase(
         reference + max(memory["moments"] + program("gradient").peak, program("optimizer").peak),
         iterations * update_flops / devices,
@@ -228,8 +237,8 @@ def _phases(
 def smaller(config: Config, found: Plan) -> list[tuple[str, Config]]:
     """Changes that take less memory where a plan has its peak, the smallest first; they change no result of a run."""
     update = max(found.phases, key=lambda name: found.phases[name].memory) == "update"
-    if any(program.name in ("gradient", "optimizer") for program in found.refused):
-        update = True
+    if found.refused:
+        update = found.refused[0].name in ("gradient", "optimizer")
     changes = []
     if update:
         if config.model.remat != "full":
@@ -245,7 +254,7 @@ def smaller(config: Config, found: Plan) -> list[tuple[str, Config]]:
                 )
             )
         return changes
-    rows = config.sampling.rows or _rows(config)
+    rows = found.rows
     while rows > 1 and len(changes) < 4:
         rows //= 2
         changes.append((f"--sampling.rows {rows}", replace(config, sampling=replace(config.sampling, rows=rows))))

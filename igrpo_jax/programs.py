@@ -199,9 +199,9 @@ class Programs:
                     state, prefix=prefix, first=first, new=nothing, seed=seed, step=step, capacity=prompt
                 )
             state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
-        for sizes, fit, tree in (
-            (pool.prompts, self._fit_prefix, state.prefix),
-            (pool.completions, self._fit_cache, state.cache),
-        ):
-            for before, after in itertools.permutations(sizes, 2):
-                fit(fit(tree, capacity=before), capacity=after)
+        prefix, cache = state.prefix, state.cache
+        del state  # two copies of one of them are all that a run ever holds, so this must hold no more
+        for before, after in itertools.permutations(pool.prompts, 2):
+            prefix = self._fit_prefix(self._fit_prefix(prefix, capacity=before), capacity=after)
+        for before, after in itertools.permutations(pool.completions, 2):
+            cache = self._fit_cache(self._fit_cache(cache, capacity=before), capacity=after)

@@ -1,4 +1,4 @@
-"""What a policy costs in arithmetic and memory, from its architecture."""
+"""What a policy costs in arithmetic, from its architecture."""
 
 from typing import NamedTuple
 
@@ -10,13 +10,11 @@ class Costs(NamedTuple):
     layers: weights that every token is multiplied with, two operations each.
     head: weights of the unembedding, for tokens that are scored or drawn.
     pair: operations of attention for one query and one key, in all layers.
-    keys_values: numbers that a token's keys and values are, in all layers.
     """
 
     layers: int
     head: int
     pair: int
-    keys_values: int
 
 
 def costs(config: DecoderConfig) -> Costs:
@@ -24,12 +22,11 @@ def costs(config: DecoderConfig) -> Costs:
 
     >>> from models.presets import PRESETS
     >>> costs(PRESETS["tiny"])
-    Costs(layers=98304, head=16896, pair=1024, keys_values=256)
+    Costs(layers=98304, head=16896, pair=1024)
     """
     heads = config.head_dim * (2 * config.heads + 2 * config.kv_heads)
     return Costs(
         layers=config.layers * config.width * (heads + 3 * config.mlp),
         head=config.vocab_size * config.width,
         pair=4 * config.layers * config.heads * config.head_dim,
-        keys_values=2 * config.layers * config.kv_heads * config.head_dim,
     )

@@ -3,6 +3,7 @@
 import os
 import pickle
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -110,6 +111,10 @@ def connect(coordinator: str = "", index: int | None = None, count: int | None =
                 raise ValueError(f"--process-id {index} is not one of 0 to {count - 1}; see --num-processes")
             if index:
                 reach(coordinator, CONNECT)
+            # JAX ends a process whose partners do not come in time without raising anything.
+            print(
+                f"process {index} of {count} waits up to {CONNECT} s for the others at {coordinator}", file=sys.stderr
+            )
         jax.distributed.initialize(
             coordinator if explicit else None, count, index, initialization_timeout=CONNECT,
             heartbeat_timeout_seconds=HEARTBEAT, shutdown_timeout_seconds=HEARTBEAT,
@@ -126,7 +131,7 @@ def connect(coordinator: str = "", index: int | None = None, count: int | None =
 
 
 def expected(environment: Any) -> bool:
-    """Whether the environment was made by something that starts several processes: what `jax.distributed` knows.
+    """Whether Slurm, Open MPI or a TPU pod has started several processes; `jax.distributed` finds out the rest.
 
     >>> expected({"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "n[1-2]", "SLURM_NTASKS": "16", "SLURM_PROCID": "3"})
     True
@@ -136,8 +141,7 @@ def expected(environment: Any) -> bool:
     several = lambda name: environment.get(name, "1").isdecimal() and int(environment.get(name, "1")) > 1
     slurm = "SLURM_STEP_NODELIST" in environment and "SLURM_PROCID" in environment and several("SLURM_NTASKS")
     pod = "," in environment.get("TPU_WORKER_HOSTNAMES", "") or several("MEGASCALE_NUM_SLICES")
-    kubernetes = "KUBERNETES_SERVICE_HOST" in environment and "JOB_COMPLETION_INDEX" in environment
-    return slurm or pod or kubernetes or several("OMPI_COMM_WORLD_SIZE") or "JAX_COORDINATOR_ADDRESS" in environment
+    return slurm or pod or several("OMPI_COMM_WORLD_SIZE")
 
 
 def reach(address: str, seconds: float) -> None:

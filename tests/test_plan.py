@@ -118,7 +118,7 @@ CHIP = Chip(memory=100.0, flops=10.0, bandwidth=5.0, link=2.0)
 def made(update: int, decode: int = 50, refused: str = "") -> Plan:
     phases = {"decode": Phase(decode, 20, 30, 4), "update": Phase(update, 70, 10, 2)}
     held = {"parameters": 5, "moments": 10, "gradients": 5, "sampling view": 20, "prefixes": 10, "own caches": 10}
-    return Plan(held, [Compiled("gradient", refused=refused)], phases, devices=8, steps=10, tokens=900)
+    return Plan(held, [Compiled("gradient", refused=refused)], phases, devices=8, rows=32, steps=10, tokens=900)
 
 
 def test_seconds_are_those_of_the_slowest_resource():

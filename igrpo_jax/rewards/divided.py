@@ -27,8 +27,8 @@ def divided(score: Score, *, index: int, count: int, share: Callable[[str, Any],
         try:
             given = {name: values[rows] for name, values in columns.items()}
             return score(prompts[rows], completions[rows], given), None
-        except ValueError as error:
-            return None, str(error)
+        except Exception as error:  # whatever it is: the others wait for an answer
+            return None, str(error) or repr(error)
 
     def whole(prompts: Sequence[str], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Scores:
         answers = share("scores", part(prompts, completions, columns))

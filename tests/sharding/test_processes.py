@@ -144,9 +144,7 @@ def test_a_coordinator_that_comes_late_is_waited_for():
         ({"TPU_WORKER_HOSTNAMES": "one"}, False),
         ({"TPU_WORKER_HOSTNAMES": "one,two"}, True),
         ({"MEGASCALE_NUM_SLICES": "2"}, True),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1"}, False),
-        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, True),
-        ({"JAX_COORDINATOR_ADDRESS": "one:1234"}, True),
+        ({"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"}, False),  # a job of one pod has it too
     ],
 )
 def test_the_environment_says_whether_there_are_others(environment, several):
