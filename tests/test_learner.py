@@ -284,7 +284,7 @@ def test_half_precision_keeps_float32_masters(make_layout, policy):
     learner = Learner(decoder, make_layout("1x1"), CONFIG, jax.eval_shape(lambda: policy), dtype="bfloat16")
     part, *_ = learner.cut(completions(), rows=2).parts
     state, number = learner.abstract, jnp.float32(TEMPERATURE)
-    grads, report = jax.eval_shape(learner._accumulate, state.params, state.params, learner._report(part), part, number)
+    grads, report = jax.eval_shape(learner._accumulate, state.params, state.params, learner.report(part), part, number)
     state, metrics = jax.eval_shape(learner._apply, state, grads, (report,), number)
     assert {x.dtype for x in jax.tree.leaves((grads, state.params, state.moments[1].mu, metrics))} == {
         jnp.dtype("float32")
