@@ -69,7 +69,7 @@ class Layout:
         # `device_put` would compare the values of all processes, a collective for each array.
         def put(x: Any) -> jax.Array:
             if isinstance(x, jax.Array) and not x.is_fully_addressable:
-                return jax.jit(lambda x: x, out_shardings=place)(x)
+                return jax.device_put(x, place)
             if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
                 return jax.random.wrap_key_data(put(jax.random.key_data(x)))
             host = np.asarray(x)

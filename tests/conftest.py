@@ -1,6 +1,7 @@
 """Eight simulated devices, shapes and types checked at run time, and the policy that most tests share."""
 
 import os
+import threading
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -45,6 +46,29 @@ def make_layout():
         return Layout(Mesh(devices, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes)))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def in_threads():
+    """`in_threads(count, action)`: what each `action(index)` gives, or the ValueError it raises, side by side."""
+
+    def run(count: int, action) -> list:
+        results: list = [None] * count
+
+        def one(index: int) -> None:
+            try:
+                results[index] = action(index)
+            except ValueError as error:
+                results[index] = error
+
+        threads = [threading.Thread(target=one, args=(index,)) for index in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        return results
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -27,23 +27,14 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def start(workdir: Path, cache: str) -> subprocess.Popen:
-    """A run on one device, in a process of its own."""
+def start(workdir: Path, cache: str, *more: str, mesh: str = "1x1", devices: int = 1) -> subprocess.Popen:
+    """A run on simulated devices, in a process of its own."""
     environment = os.environ | {"IGRPO_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [
-        sys.executable,
-        "launch.py",
-        *ARGUMENTS,
-        "--mesh",
-        "1x1",
-        "--cpu-devices",
-        "1",
-        "--workdir",
-        str(workdir),
-    ]
+    places = ["--mesh", mesh, "--cpu-devices", str(devices), "--workdir", str(workdir)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+        [sys.executable, "launch.py", *ARGUMENTS, *places, *more],
+        cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -98,25 +89,8 @@ def pair(workdir: Path, cache: str, *more: str) -> list[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {"IGRPO_CACHE": cache, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    command = [
-        sys.executable,
-        "launch.py",
-        *ARGUMENTS,
-        "--mesh",
-        "8x1",
-        "--cpu-devices",
-        "4",
-        "--workdir",
-        str(workdir),
-    ]
-    command += [*more, "--coordinator", address, "--num-processes", "2", "--process-id"]
-    processes = [
-        subprocess.Popen(
-            [*command, str(i)], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-        for i in range(2)
-    ]
+    together = ["--coordinator", address, "--num-processes", "2", "--process-id"]
+    processes = [start(workdir, cache, *more, *together, str(i), mesh="8x1", devices=4) for i in range(2)]
     return [finish(process) for process in processes]
 
 

@@ -18,37 +18,33 @@ def score(prompts, completions, columns):
     return Scores(total, {"length": total}, list(completions), ["" for _ in completions], none, none)
 
 
-def together(count, completions):
-    """What each of `count` processes gets or raises, and how many completions each graded."""
-    answers, results, sizes = [None] * count, [None] * count, [0] * count
-    barrier = threading.Barrier(count)
+@pytest.fixture
+def together(in_threads):
+    """`together(count, completions)`: what each process gets or raises, and how many completions each graded."""
 
-    def run(index):
-        def share(name, value):
-            answers[index] = value
-            barrier.wait(20)
-            return list(answers)
+    def run(count, completions):
+        answers, sizes, barrier = [None] * count, [0] * count, threading.Barrier(count)
 
-        def counted(prompts, texts, columns):
-            sizes[index] += len(texts)
-            return score(prompts, texts, columns)
+        def grade(index):
+            def share(name, value):
+                answers[index] = value
+                barrier.wait(20)
+                return list(answers)
 
-        grade = divided(counted, index=index, count=count, share=share)
-        try:
-            results[index] = grade(["q"] * len(completions), completions, {"bonus": list(range(len(completions)))})
-        except ValueError as error:
-            results[index] = error
+            def counted(prompts, texts, columns):
+                sizes[index] += len(texts)
+                return score(prompts, texts, columns)
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return results, sizes
+            whole = divided(counted, index=index, count=count, share=share)
+            return whole(["q"] * len(completions), completions, {"bonus": list(range(len(completions)))})
+
+        return in_threads(count, grade), sizes
+
+    return run
 
 
 @pytest.mark.parametrize(("count", "size"), [(2, 7), (3, 12), (4, 2)])
-def test_every_process_gets_all_scores_and_grades_its_part(count, size):
+def test_every_process_gets_all_scores_and_grades_its_part(together, count, size):
     texts = ["a" * (i % 5) for i in range(size)]
     results, sizes = together(count, texts)
     whole = score(["q"] * size, texts, {"bonus": list(range(size))})
@@ -58,6 +54,6 @@ def test_every_process_gets_all_scores_and_grades_its_part(count, size):
     assert sum(sizes) == size and max(sizes) <= -(-size // count)
 
 
-def test_an_error_in_one_part_is_raised_in_all():
+def test_an_error_in_one_part_is_raised_in_all(together):
     results, _ = together(3, ["a", "b", "c", "d", "bad", "f"])
     assert [str(error) for error in results] == ["reward 'length' raised"] * 3

@@ -34,36 +34,29 @@ class Store:
             del self.values[key]
 
 
-def together(count, action):
-    """What `action(processes)` gives or raises in each of `count` processes."""
-    store, results = Store(), [None] * count
+@pytest.fixture
+def together(in_threads):
+    """`together(count, action)`: what `action(processes)` gives or raises in each of them, and their store."""
 
-    def run(index):
-        try:
-            results[index] = action(Processes(index, count, store))
-        except ValueError as error:
-            results[index] = error
+    def run(count, action):
+        store = Store()
+        return in_threads(count, lambda index: action(Processes(index, count, store))), store
 
-    threads = [threading.Thread(target=run, args=(index,)) for index in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return results, store
+    return run
 
 
-def test_everyone_hears_everyone_in_order_and_the_store_does_not_grow():
+def test_everyone_hears_everyone_in_order_and_the_store_does_not_grow(together):
     results, store = together(3, lambda p: [p.share("scores", (p.index, turn)) for turn in range(20)])
     assert results == [[[(i, turn) for i in range(3)] for turn in range(20)]] * 3
     assert len(store.values) == 3
 
 
-def test_the_first_process_decides():
+def test_the_first_process_decides(together):
     results, _ = together(3, lambda p: [p.agree(10 * p.index + turn) for turn in range(5)])
     assert results == [[0, 1, 2, 3, 4]] * 3
 
 
-def test_what_is_done_once_fails_everywhere():
+def test_what_is_done_once_fails_everywhere(together):
     done = []
 
     def refuse():
@@ -79,7 +72,7 @@ def test_alone_nothing_is_asked():
     assert (alone.first, alone.agree(3), alone.share("x", 4)) == (True, 3, [4])
 
 
-def test_a_difference_is_named_in_every_process():
+def test_a_difference_is_named_in_every_process(together):
     results, _ = together(2, lambda p: compare(p, {"jax": "0.10.2", "--optim.learning_rate": [1e-6, 2e-6][p.index]}))
     assert all("process 1 has --optim.learning_rate 2e-06 and process 0 has 1e-06" in str(e) for e in results)
     assert all("same command" in str(e) for e in results)
