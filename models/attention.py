@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from models.axes import here
 from models.config import DecoderConfig
+from models.kernels import Kernel, find
 
 AnyArray = jax.Array | np.ndarray
 
@@ -87,11 +89,14 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
 
     The prompt is read once a problem: its keys are never repeated G times. More than `BLOCK` queries are taken in
     blocks that the backward pass recomputes one by one, so memory grows with T and with L but never with their product;
-    a causal block does not touch the keys behind it.
+    a causal block does not touch the keys behind it. Where the platform has a flash kernel it does all that.
     """
     t = queries.shape[2]
     if t <= BLOCK:
         return _attend(queries, prompt, own, 0)
+    kernel = _kernel(queries, own)
+    if kernel is not None:
+        return _attend_kernel(kernel, queries, prompt, own)
     count = -(-t // BLOCK)
     size = -(-t // count)
     stride = size * max(2, -(-count // SEGMENTS))
@@ -166,6 +171,41 @@ def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | in
         shared = attend_run(together, prompt.keys, prompt.values, prompt.lengths[:, None])
         found = merge(found, jax.tree.map(split, shared))
     return (found.out / found.total).astype(queries.dtype)
+
+
+def _kernel(queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
+    """The active mesh's kernel for these queries, if it has one."""
+    place = here()
+    # Cached tokens are decoded one at a time; query heads must lie beside their key heads.
+    if place is None or own.limits is not None:
+        return None
+    if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[2]):
+        return None
+    return find(place.platform, queries.dtype, queries.shape[-1])
+
+
+def _attend_kernel(kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
+    """All samples of a problem as rows of their own, each with a copy of the prompt's keys."""
+    place = here()
+    assert place is not None
+
+    def local(queries, keys, values, *prompt):
+        p, g, t, n, h = queries.shape
+        fold = lambda x: x.reshape(p * g, *x.shape[2:])
+        keys, values = jnp.moveaxis(fold(keys), -1, 1), jnp.moveaxis(fold(values), -2, 1)
+        lengths = jnp.zeros(p * g, jnp.int32)
+        if prompt:
+            first, second, lengths = (jnp.repeat(x, g, axis=0) for x in prompt)
+            keys = jnp.concatenate([jnp.moveaxis(first, -1, 1), keys], axis=1)
+            values = jnp.concatenate([jnp.moveaxis(second, -2, 1), values], axis=1)
+        return kernel(fold(queries), keys, values, lengths).reshape(p, g, t, n, h)
+
+    rows = ("batch", None)
+    arrays, axes = [queries, *own[:2]], [(*rows, None, "heads", None)] + 2 * [(*rows, "kv_heads", None, None)]
+    if prompt is not None:
+        arrays += [prompt.keys, prompt.values, jnp.asarray(prompt.lengths)]
+        axes += 2 * [("batch", "kv_heads", None, None)] + [("batch",)]
+    return place.per_device(local, arrays, axes)
 
 
 def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: int, size: int):

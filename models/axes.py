@@ -4,31 +4,58 @@ A weight says what its axes are (`weight(..., embed=D, heads=N)`); `sharding.rul
 active mesh `constrain` does nothing, so the model runs on one device without knowing of any.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Protocol, runtime_checkable
 
 import jax
+
+Axes = tuple[str | None, ...]
 
 AXES = ("batch", "layers", "embed", "heads", "kv_heads", "head_dim", "mlp", "vocab")
 """Every logical axis name there is."""
 
-_constrain: ContextVar[Callable[[jax.Array, tuple[str | None, ...]], jax.Array] | None] = ContextVar(
-    "constrain", default=None
-)
+
+@runtime_checkable
+class Place(Protocol):
+    """What a mesh does for the model; `sharding.Layout` makes one."""
+
+    platform: str
+    """Of its devices, as JAX spells it."""
+
+    def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
+        """Pins the layout of an activation whose axes are named."""
+        ...
+
+    def per_device(self, function: Callable, arrays: Sequence[jax.Array], axes: Sequence[Axes]) -> jax.Array:
+        """Calls the function on each device's part of the arrays; the result lies as the first of them."""
+        ...
+
+    def ways(self, axis: str, size: int) -> int:
+        """Into how many parts an axis of that size is cut."""
+        ...
+
+
+_place: ContextVar[Place | None] = ContextVar("place", default=None)
 
 
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """Pins the layout of an activation whose axes are named; a no-op unless a mesh is active."""
-    hook = _constrain.get()
-    return x if hook is None else hook(x, axes)
+    place = _place.get()
+    return x if place is None else place.constrain(x, axes)
+
+
+def here() -> Place | None:
+    """The active mesh's place."""
+    return _place.get()
 
 
 @contextmanager
-def constraining(hook: Callable[[jax.Array, tuple[str | None, ...]], jax.Array]) -> Iterator[None]:
-    """Makes `constrain` call `hook(x, axes)` for whatever is traced inside."""
-    token = _constrain.set(hook)
+def placed(place: Place) -> Iterator[None]:
+    """Makes whatever is traced inside lie on that place."""
+    token = _place.set(place)
     try:
         yield
     finally:
-        _constrain.reset(token)
+        _place.reset(token)

@@ -1,6 +1,7 @@
 """A mesh and the rule table as the object the algorithm places its arrays with."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,9 +10,35 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from models.axes import constraining
+from models.axes import Axes, placed
 from sharding.processes import Processes
 from sharding.rules import DECODE, TRAIN, partition, shardings
+
+
+class MeshPlace:
+    """A mesh as the model sees it; see `models.axes.Place`."""
+
+    def __init__(self, mesh: Mesh):
+        self.mesh = mesh
+        self.platform: str = mesh.devices.flat[0].platform
+
+    def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
+        """Pins the layout of an activation whose axes are named."""
+        return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, self._spec(x, axes)))
+
+    def per_device(self, function: Callable, arrays: Sequence[jax.Array], axes: Sequence[Axes]) -> jax.Array:
+        """Calls the function on each device's part of the arrays; the result lies as the first of them."""
+        specs = tuple(self._spec(x, names) for x, names in zip(arrays, axes, strict=True))
+        # Pallas kernels do not say over which axes their results vary, so that is not checked.
+        return jax.shard_map(function, mesh=self.mesh, in_specs=specs, out_specs=specs[0], check_vma=False)(*arrays)
+
+    def ways(self, axis: str, size: int) -> int:
+        """Into how many parts an axis of that size is cut."""
+        (target,) = partition((axis,), (size,), self.mesh, TRAIN, "activation")
+        return math.prod(self.mesh.shape[name] for name in ((target,) if isinstance(target, str) else target or ()))
+
+    def _spec(self, x: jax.Array, axes: Axes) -> PartitionSpec:
+        return partition(axes, x.shape, self.mesh, TRAIN, "activation")
 
 
 class Layout:
@@ -54,11 +81,7 @@ class Layout:
         The mesh itself is not set (`jax.set_mesh`): every sharding here names it, and orbax fails to save under one.
         """
 
-        def pin(x: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-            spec = partition(axes, x.shape, self.mesh, TRAIN, "activation")
-            return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
-
-        with constraining(pin):
+        with placed(MeshPlace(self.mesh)):
             yield
 
     def _put(self, tree: Any, spec: PartitionSpec) -> Any:

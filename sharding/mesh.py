@@ -56,7 +56,8 @@ def make_mesh(text: str, devices: Sequence[Any] | None = None) -> Mesh:
             f"use --mesh {' or '.join(fits)}{simulate}"
         )
     axes = (AxisType.Auto,) * len(sizes)
-    slices = len({device.slice_index for device in devices}) if devices[0].platform == "tpu" else 1
+    # Devices that are only planned have no slice.
+    slices = len({getattr(device, "slice_index", 0) for device in devices}) if devices[0].platform == "tpu" else 1
     if slices == 1:
         return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=axes, devices=devices)
     if sizes["data"] % slices:
