@@ -2,9 +2,9 @@
 
     make bench BENCHMARKS=benchmarks/peak.py PEERS=none
 
-A CPU has no count of its devices' bytes, so the process is measured, and what a run of the tiny model takes, whose arrays are
-nothing, is taken off: Python, libraries, compilers, workers. The allocator gives back what is freed here, unlike with
-`launch.py`'s own settings, under which a process keeps what it once had. Prints one JSON line.
+A CPU has no count of its devices' bytes, so the process is measured, and what a run of the tiny model takes, whose
+arrays are nothing, is taken off: Python, libraries, compilers, workers. The allocator gives back what is freed here,
+unlike with `launch.py`'s own settings, under which a process keeps what it once had. Prints one JSON line.
 """
 
 import argparse

@@ -69,17 +69,39 @@ def collectives(hlo: str) -> tuple[list[Collective], int]:
 
 
 def _turns(line: str, bodies: Mapping[str, list[str]]) -> int | None:
-    """How often a loop turns: as the compiler says, or by a condition that compares a counter with a constant."""
+    """How often a loop turns: as the compiler says, or by a counter from 0 that is compared with a constant."""
     known = _TURNS.search(line)
     if known:
         return int(known[1])
-    condition = re.search(r"condition=%?([\w.\-]+)", line)
-    lines = bodies.get(condition[1], []) if condition else []
-    root = next((text for text in lines if "ROOT" in text and "direction=LT" in text), "")
-    limit = re.search(r" compare\([^,]+, %?([\w.\-]+)\)", root)
-    place = next((text for text in lines if limit and f"%{limit[1]} = " in text), "")
-    constant = re.search(r" constant\((\d+)\)", place)
-    return int(constant[1]) if constant else None
+    condition, body = (bodies.get(_named(rf"{part}=%?", line), []) for part in ("condition", "body"))
+    root = next((text for text in condition if "ROOT" in text and "direction=LT" in text), "")
+    compared = re.search(r" compare\(%?([\w.\-]+), %?([\w.\-]+)\)", root)
+    limit = _constant(compared[2], condition) if compared else None
+    if compared is None or limit is None:
+        return None
+    # A loop that the compiler has unrolled counts by more than one.
+    place = re.search(r"index=(\d+)", _defined(compared[1], condition))
+    results = re.search(r" tuple\(([^)]*)\)", next((text for text in body if "ROOT" in text), ""))
+    counter = results[1].split(", ")[int(place[1])].split("%")[-1] if place and results else ""
+    added = re.search(r" add\(%?[\w.\-]+, %?([\w.\-]+)\)", _defined(counter, body))
+    return -(-limit // ((_constant(added[1], body) if added else None) or 1))
+
+
+def _named(before: str, line: str) -> str:
+    """The name that stands behind a pattern."""
+    found = re.search(before + r"([\w.\-]+)", line)
+    return found[1] if found else ""
+
+
+def _defined(name: str, lines: list[str]) -> str:
+    """The line that defines a value."""
+    return next((text for text in lines if name and f"%{name} = " in text), "")
+
+
+def _constant(name: str, lines: list[str]) -> int | None:
+    """The number that a name stands for."""
+    found = re.search(r" constant\((\d+)\)", _defined(name, lines))
+    return int(found[1]) if found else None
 
 
 def size(text: str) -> int:

@@ -1,6 +1,6 @@
 """Architectures by name: one for smoke tests, and real shapes for planning and benchmarks with random weights."""
 
-from models.config import DecoderConfig
+from models.config import DecoderConfig, RopeScaling
 
 PRESETS: dict[str, DecoderConfig] = {
     # 259 byte-level ids, rounded up so that 8 devices divide every axis but the key/value heads.
@@ -75,6 +75,34 @@ PRESETS: dict[str, DecoderConfig] = {
         norm_eps=1e-5,
         qkv_bias=True,
     ),
+    "qwen2-32b": DecoderConfig(
+        family="qwen2",
+        vocab_size=152_064,
+        width=5120,
+        layers=64,
+        heads=40,
+        kv_heads=8,
+        head_dim=128,
+        mlp=27_648,
+        rope_theta=1_000_000.0,
+        max_position=131_072,
+        norm_eps=1e-5,
+        qkv_bias=True,
+    ),
+    "llama3-70b": DecoderConfig(
+        family="llama",
+        vocab_size=128_256,
+        width=8192,
+        layers=80,
+        heads=64,
+        kv_heads=8,
+        head_dim=128,
+        mlp=28_672,
+        rope_theta=500_000.0,
+        rope_scaling=RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position=8192),
+        max_position=131_072,
+        norm_eps=1e-5,
+    ),
 }
 """What `random:<name>` builds. The `qwen2-*` shapes are also those of the reasoning models distilled from them."""
 
@@ -83,6 +111,9 @@ KNOWN = {
     "nvidia/OpenReasoning-Nemotron-14B": "qwen2-14b",
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": "qwen2-7b",
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-14B": "qwen2-14b",
+    "nvidia/OpenReasoning-Nemotron-32B": "qwen2-32b",
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": "qwen2-32b",
+    "deepseek-ai/DeepSeek-R1-Distill-Llama-70B": "llama3-70b",
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-0.5b",
     "Qwen/Qwen2.5-1.5B-Instruct": "qwen2.5-1.5b",
 }

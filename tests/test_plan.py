@@ -31,6 +31,20 @@ HloModule jit_step
   ROOT %q = s32[] copy(%p)
 }
 
+%unrolled (p: (f32[8,4], u32[])) -> (f32[8,4], u32[]) {
+  %by = u32[] constant(2)
+  %at = u32[] get-tuple-element(%p), index=1
+  %w = f32[4]{0} collective-permute-start(%x), channel_id=5
+  %next = u32[]{:T(128)} add(%at, %by), metadata={op_name="jit(f)/while"}
+  ROOT %r = (f32[8,4], u32[]) tuple(%x, %next)
+}
+
+%four (p: (f32[8,4], u32[])) -> pred[] {
+  %end = u32[] constant(4)
+  %now = u32[] get-tuple-element(%p), index=1
+  ROOT %lt = pred[]{:T(512)} compare(%now, %end), direction=LT
+}
+
 %below (p: s32[]) -> pred[] {
   %limit = s32[]{:T(128)} constant(7)
   ROOT %lt = pred[] compare(%p, %limit), direction=LT
@@ -40,6 +54,7 @@ ENTRY %main (x: f32[8,4]) -> f32[8,4] {
   %loop = (s32[], f32[8,4]) while(%t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"28"}}
   %other = s32[] while(%u), condition=%cond, body=%endless
   %third = s32[] while(%u), condition=%below, body=%endless
+  %fourth = (f32[8,4], u32[]) while(%v), condition=%four, body=%unrolled
   %start = (f32[10]{0}, f32[80]{0}) all-gather-start(%g), channel_id=4
   %done = f32[80]{0} all-gather-done(%start)
   ROOT %total = f32[8,4]{1,0} all-reduce(%h), channel_id=2, to_apply=%add
@@ -51,10 +66,10 @@ def test_traffic_counts_loops_by_their_turns():
     found, unknown = collectives(HLO)
     assert [(one.kind, one.bytes, one.turns) for one in found] == [
         ("all-gather", 64 * 128 * 2, 28), ("collective-permute", 64, 1), ("collective-permute", 64, 7),
-        ("all-gather", 320, 1), ("all-reduce", 128, 1),
+        ("collective-permute", 16, 2), ("all-gather", 320, 1), ("all-reduce", 128, 1),
     ]  # fmt: skip
     assert unknown == 1
-    assert traffic(HLO)[0] == {"all-gather": 64 * 128 * 2 * 28 + 320, "collective-permute": 512, "all-reduce": 128}
+    assert traffic(HLO)[0] == {"all-gather": 64 * 128 * 2 * 28 + 320, "collective-permute": 544, "all-reduce": 128}
 
 
 @pytest.fixture(scope="module")

@@ -46,6 +46,8 @@ def test_presets_have_the_sizes_they_are_named_for():
         "qwen2.5-1.5b": 1_543_714_304,
         "qwen2-7b": 7_615_616_512,
         "qwen2-14b": 14_770_033_664,
+        "qwen2-32b": 32_763_876_352,
+        "llama3-70b": 70_553_706_496,
     }
 
 
