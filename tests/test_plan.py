@@ -1,6 +1,10 @@
 """`--job plan` on simulated devices: bytes known exactly, traffic read from the HLO, and what is said without room."""
 
+import importlib.util
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import jax
@@ -120,6 +124,19 @@ def test_only_weights_and_gradients_travel_far(planned):
     assert parameters < gradient < 12 * parameters
     # Decoding moves less than a kilobyte: whether anyone goes on.
     assert sum(programs["decode"]["traffic"].values()) < 1024
+
+
+@pytest.mark.parametrize(("package", "topology"), [("libtpu", "v5e:2x4"), ("jax_cuda12_plugin", "a100-80gb:8")])
+def test_programs_compile_for_accelerators_that_are_not_here(package, topology, tmp_path):
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(f"{package} is not installed: pip install '.[plan-tpu,plan-cuda]'")
+    # In a process of its own, for compilers take over signals; of a length that attention has a kernel for.
+    command = [sys.executable, "launch.py", "--job", "plan", "--config", "smoke.py", "--mesh", "4x2", "--topology",
+               topology, "--sampling.max-completion-length", "256", "--workdir", str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads((tmp_path / "plan.json").read_text())
+    assert found["fits"] and {"prefill", "decode", "gradient"} <= {program["name"] for program in found["programs"]}
 
 
 def test_known_models_are_planned_without_the_hub():

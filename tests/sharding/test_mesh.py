@@ -81,3 +81,11 @@ def test_a_mesh_over_slices_keeps_weights_inside_one():
     assert [[place.slice_index for place in row] for row in mesh.devices[:, :, 0]] == [[0] * 4, [1] * 4]
     with pytest.raises(ValueError, match=r"--mesh 8x1 on 2 slices would send weights .* use --mesh 2x4x1"):
         make_mesh("8x1", places)
+
+
+def test_devices_that_are_only_planned_have_no_slice():
+    places = [Place(index, 0) for index in range(8)]
+    for place in places:
+        del place.slice_index
+        place.coords = (place.id % 2, place.id // 2 % 2, place.id // 4)
+    assert dict(make_mesh("4x2", places).shape) == {"data": 1, "fsdp": 4, "tensor": 2}
