@@ -245,7 +245,8 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
     import jax
     from rich.console import Console
 
-    from igrpo_jax.plan import Chip, fitting, summary, table
+    from igrpo_jax.fitting import fitting
+    from igrpo_jax.plan import Chip, summary, table
     from models.load import architecture
     from sharding.layout import PlannedLayout
     from sharding.mesh import make_mesh
@@ -266,7 +267,8 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
         with layout.active():
             return f"--topology {topology} --mesh {text}", plan_of(config, layout, model, there)
 
-    chip = target.chip and Chip(target.chip.memory, target.chip.flops, target.chip.bandwidth, target.chip.link)
+    known, together = target.chip, mesh.shape["fsdp"] * mesh.shape["tensor"]
+    chip = known and Chip(known.memory, known.flops, known.bandwidth, known.weights_link(together))
     found, changes = fitting(config, make, chip, mesh.shape["tensor"])
     result = summary(found, chip) | {"topology": launch.topology, "mesh": dict(mesh.shape)}
     result |= {"model": config.model.source, "config": launch.config, "changes": changes}

@@ -41,6 +41,7 @@ def get_config() -> Config:
         algorithm=AlgorithmConfig(num_drafts=4, num_generations=4),
         reward=RewardConfig(functions=("accuracy", "format"), weights=(1.0, 1.0), workers=16),
         optim=OptimConfig(learning_rate=1e-6, warmup_ratio=0.1, final_lr_ratio=0.1),
-        train=TrainConfig(steps=387, problems_per_step=128, micro_batch=1, save_every=20),
+        # A whole group at once: its prompt is computed once.
+        train=TrainConfig(steps=387, problems_per_step=128, micro_batch=4, save_every=20),
         eval=EvalConfig(num_samples=64),
     )

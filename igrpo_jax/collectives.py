@@ -151,9 +151,13 @@ def arrays(text: str) -> list[tuple[int, str]]:
 
 
 def traffic(hlo: str) -> tuple[dict[str, float], int]:
-    """Bytes that one device puts through each kind of collective, and how many loops were counted once."""
+    """Bytes that one device receives through each kind of collective, and how many loops were counted once.
+
+    What is all-reduced is received twice: its parts to be added up, and their sums.
+    """
     found, unknown = collectives(hlo)
     total: dict[str, float] = {}
     for one in found:
-        total[one.kind] = total.get(one.kind, 0.0) + float(one.bytes * one.turns)
+        received = one.bytes * one.turns * (2 if one.kind == "all-reduce" else 1)
+        total[one.kind] = total.get(one.kind, 0.0) + float(received)
     return total, unknown

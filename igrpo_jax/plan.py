@@ -20,15 +20,9 @@ from igrpo_jax.types import Batch, Layout, Model
 USABLE = 0.95
 """Share of a chip's memory that a program may take; the rest is the runtime's, and lost between arrays."""
 
-TRIES = 3
-"""Changes that are compiled to find one that fits."""
-
-ROOMY = 0.8
-"""Share of a chip's memory that may be held for a mesh to be worth trying: programs need more."""
-
 
 class Chip(NamedTuple):
-    """What one device can do: bytes of memory, and operations, bytes of memory and bytes of links a second."""
+    """What one device can do: bytes of memory; operations, bytes of memory, and bytes received over links, a second."""
 
     memory: float
     flops: float
@@ -51,7 +45,7 @@ class Phase(NamedTuple):
       memory: bytes at its peak.
       flops: operations.
       moved: bytes of memory read or written, at least.
-      linked: bytes through collectives.
+      linked: bytes received through collectives.
     """
 
     memory: int
@@ -75,7 +69,7 @@ class Plan(NamedTuple):
       held: bytes a device by what they are: parameters, moments, gradients, sampling view; prefixes and own caches, if
         there is room for them.
       programs: what was compiled.
-      phases: prefill, decode, update.
+      phases: view (the weights laid out for sampling), prefill, decode, update.
       devices: how many there are.
       rows: completions that a device decodes at once.
       steps: of the run.
@@ -105,7 +99,7 @@ class Plan(NamedTuple):
         return not self.refused and self.peak <= USABLE * chip.memory
 
     def step_seconds(self, chip: Chip) -> dict[str, float]:
-        """Seconds of each phase if nothing overlapped less than perfectly: the longest of its three times."""
+        """Seconds of each phase if everything overlapped perfectly: the longest of its three times."""
         return {name: max(phase.seconds(chip).values()) for name, phase in self.phases.items()}
 
 
@@ -193,14 +187,18 @@ def _phases(
     old = math.ceil(prefixes * before(pool.prompts) + caches * before(pool.completions))
     growing = memory["sampling view"] + prefixes + caches + old
     admitting = memory["sampling view"] + caches + program("admit").peak
-    viewing = memory["moments"] + reference + program("sampling view").peak
+    making = program("sampling view")
+    view = Phase(
+        memory["moments"] + reference + making.peak, 0.0, memory["parameters"] + memory["sampling view"],
+        sum(making.traffic.values()),
+    )  # fmt: skip
     prompts = [shapes.prompt, shapes.refinement] if a.num_drafts else [shapes.prompt]
     last = prompts[-1]
 
     prefill_flops = sum(p * (2 * costs.layers * n + costs.pair * n * n / 2) for n in prompts)
     calls = p * len(prompts) / pool.prefill
     prefill = Phase(
-        max(resident + prefixes + caches + program("prefill").peak, viewing), prefill_flops / devices,
+        resident + prefixes + caches + program("prefill").peak, prefill_flops / devices,
         calls * memory["sampling view"], calls * sum(program("prefill").traffic.values()),
     )  # fmt: skip
 
@@ -231,89 +229,7 @@ def _phases(
         iterations
         * (micro_batches * sum(program("gradient").traffic.values()) + sum(program("optimizer").traffic.values())),
     )  # fmt: skip
-    return {"prefill": prefill, "decode": decode, "update": update}
-
-
-def smaller(config: Config, found: Plan) -> list[tuple[str, Config]]:
-    """Changes that take less memory where a plan has its peak, the smallest first; they change no result of a run."""
-    update = max(found.phases, key=lambda name: found.phases[name].memory) == "update"
-    if found.refused:
-        update = found.refused[0].name in ("gradient", "optimizer")
-    changes = []
-    if update:
-        if config.model.remat != "full":
-            changes.append(("--model.remat full", replace(config, model=replace(config.model, remat="full"))))
-        rows = config.train.micro_batch
-        while rows > 1:
-            rows //= 2
-            full = replace(config.model, remat="full")
-            changes.append(
-                (
-                    f"--train.micro-batch {rows}",
-                    replace(config, model=full, train=replace(config.train, micro_batch=rows)),
-                )
-            )
-        return changes
-    rows = found.rows
-    while rows > 1 and len(changes) < 4:
-        rows //= 2
-        changes.append((f"--sampling.rows {rows}", replace(config, sampling=replace(config.sampling, rows=rows))))
-    return changes
-
-
-def roomier(found: Plan, chip: Chip, tensor: int) -> list[tuple[int, int]]:
-    """Meshes on which what is held fits with room to spare: times as many devices, and the tensor axis; fewest first.
-
-    Args:
-      found: a plan that does not fit.
-      chip: of each device.
-      tensor: size of the plan's tensor axis.
-    """
-    of = found.held
-    state = of["parameters"] + of["moments"]
-    meshes = []
-    for growth in (1, 2, 4, 8):
-        for ways in (1, 2, 4, 8):
-            share = tensor / ways
-            rows = of.get("prefixes", 0) + of.get("own caches", 0)
-            sampling = state / growth + share * (of["sampling view"] + rows)
-            held = max(sampling, (state + 2 * of["gradients"]) / growth)
-            if (growth, ways) != (1, tensor) and held <= ROOMY * chip.memory and found.devices * growth >= ways:
-                meshes.append((growth, ways))
-    return meshes
-
-
-Make = Callable[[Config, int, int | None], tuple[str, Plan]]
-"""Arguments and plan of a config on times as many devices, with a tensor axis of that size (None: as asked for)."""
-
-
-def fitting(config: Config, make: Make, chip: Chip | None, tensor: int) -> tuple[Plan, list[str]]:
-    """The plan of a config; where it does not fit, also what became of `TRIES` changes, until one fits.
-
-    Args:
-      config: the experiment.
-      make: see `Make`.
-      chip: what the devices can do; None if that is not known.
-      tensor: size of the mesh's tensor axis.
-    """
-    _, found = make(config, 1, None)
-    said: list[str] = []
-    if chip is None or found.fits(chip):
-        return found, said
-    state = (found.held["parameters"] + found.held["moments"] + 2 * found.held["gradients"]) > ROOMY * chip.memory
-    changes = [] if state else [(change, other, 1, None) for change, other in smaller(config, found)]
-    meshes = [("", config, growth, ways) for growth, ways in roomier(found, chip, tensor)]
-    for change, other, growth, ways in (changes[: TRIES - 1] + meshes)[:TRIES]:
-        try:
-            arguments, trial = make(other, growth, ways)
-        except ValueError as error:  # a mesh that does not divide this model
-            said.append(f"{change} mesh of {growth} times the devices, tensor {ways}: {error}".strip())
-            continue
-        fits = trial.fits(chip)
-        said.append(f"{change or arguments}: {'fits' if fits else 'does not fit'}, {trial.peak / 1e9:.1f} GB")
-        if fits:
-            break
-    return found, said
+    return {"view": view, "prefill": prefill, "decode": decode, "update": update}
 
 
 def summary(found: Plan, chip: Chip | None) -> dict[str, Any]:
@@ -334,6 +250,7 @@ def summary(found: Plan, chip: Chip | None) -> dict[str, Any]:
             "fits": found.fits(chip),
             "capacity_bytes": chip.memory,
             "seconds_at_best": seconds,
+            "link_seconds": {name: phase.seconds(chip)["links"] for name, phase in found.phases.items()},
             "bound_by": {
                 name: max(times, key=lambda kind: times[kind])
                 for name, times in ((name, phase.seconds(chip)) for name, phase in found.phases.items())
@@ -372,8 +289,8 @@ def table(result: Mapping[str, Any]) -> Any:
         shown.add_row("with", change)
     shown.add_section()
     for name, seconds in result["seconds_at_best"].items():
-        linked = gb(result["collective_bytes"][name])
-        shown.add_row(f"{name}, at best", f"{seconds:.1f} s ({result['bound_by'][name]}); {linked} through links")
+        linked = f"{gb(result['collective_bytes'][name])} through links in {result['link_seconds'][name]:.1f} s"
+        shown.add_row(f"{name}, at best", f"{seconds:.1f} s ({result['bound_by'][name]}); {linked}")
     shown.add_row("step, at best", f"{result['step_seconds_at_best']:.1f} s, all completions at full length")
     shown.add_row("tokens/s, at best", f"{result['tokens_per_s_at_best']:,.0f}")
     hours = result["device_hours_at_best"]
