@@ -143,9 +143,9 @@ class Model(Protocol):
         cache: PyTree | None = None,
         used: Int[Array, "P G"] | None = None,
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
-        """Hidden states of tokens that continue the prefix; with a cache, the first `used` cached tokens of each row.
+        """Hidden states of tokens that continue the prefix; with a cache, the last `used` cached tokens of each row.
 
-        What a row's cache holds behind `used` has no effect, so a row starts anew with `used = 0`.
+        What a row's cache holds besides has no effect, so a row starts anew with `used = 0`.
         """
         ...
 
@@ -158,7 +158,7 @@ class Model(Protocol):
         ...
 
     def new_cache(self, policy: PyTree, prefix: PyTree, num_samples: int, capacity: int) -> PyTree:
-        """An empty cache: `num_samples` completions a prompt, `capacity` tokens; every leaf has the prompts first."""
+        """An empty cache: `num_samples` completions a prompt, `capacity` tokens."""
         ...
 
     def resize(self, tree: PyTree, capacity: int) -> PyTree:

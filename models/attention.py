@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from models.axes import here
 from models.config import DecoderConfig
@@ -23,15 +23,15 @@ class Prompt(NamedTuple):
 
 
 class Own(NamedTuple):
-    """Keys and values of a completion's own tokens in C slots.
+    """Keys and values of a completion's own tokens in C slots, of B = P G rows.
 
-    `limits` is how many slots, from the first, each query sees; None means that the queries are those of the C slots
-    themselves, each of which sees itself and what comes before it.
+    `visible` says which slots each query sees; None means that the queries are those of the C slots themselves, each of
+    which sees itself and what comes before it.
     """
 
-    keys: Float[Array, "P G K H C"]
-    values: Float[Array, "P G K C H"]
-    limits: Int[Array, "P G T"] | None
+    keys: Float[Array, "B K H C"]
+    values: Float[Array, "B K C H"]
+    visible: Bool[Array, "P G T C"] | None
 
 
 BLOCK = 128
@@ -121,7 +121,7 @@ def attend_run(
     queries: Float[Array, "B T N H"],
     keys: Float[Array, "B K H C"],
     values: Float[Array, "B K C H"],
-    limits: Int[AnyArray, "#B #T"],
+    visible: Bool[Array, "#B #T C"],
 ) -> Partial:
     """Attention over one run of keys in plain XLA: the work of a flash kernel, and the place for one.
 
@@ -129,7 +129,7 @@ def attend_run(
       queries: N is a multiple of K.
       keys: in C slots.
       values: likewise.
-      limits: how many slots, from the first, each query sees; 0 gives a result that `merge` leaves out.
+      visible: the slots that each query sees; none at all gives a result that `merge` leaves out.
 
     Returns:
       float32[B, T, N, ...].
@@ -139,7 +139,6 @@ def attend_run(
     f32 = {"preferred_element_type": jnp.float32}
     # Heads before queries, so that both products are plain batched matmuls: several times as fast on CPU.
     q = queries.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
-    visible = jnp.arange(values.shape[2])[None, None] < limits[..., None]
     # Added and not selected: the backward pass of a selection would keep the mask, as large as the scores.
     unseen = jnp.where(visible, 0.0, UNSEEN)[:, None, None]
     scores = h**-0.5 * jnp.einsum("BKMH,BKHC->BKMC", q, keys, **f32)
@@ -164,11 +163,15 @@ def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | in
     p, g, t, n, h = queries.shape
     fold = lambda x: x.reshape(p * g, *x.shape[2:])
     split = lambda x: x.reshape(p, g, t, *x.shape[2:])
-    limits = (start + 1 + jnp.arange(t))[None] if own.limits is None else fold(own.limits)
-    found = jax.tree.map(split, attend_run(fold(queries), fold(own.keys), fold(own.values), limits))
+    if own.visible is None:
+        visible = (jnp.arange(own.values.shape[2])[None] <= start + jnp.arange(t)[:, None])[None]
+    else:
+        visible = fold(own.visible)
+    found = jax.tree.map(split, attend_run(fold(queries), own.keys, own.values, visible))
     if prompt is not None:
         together = queries.reshape(p, g * t, n, h)
-        shared = attend_run(together, prompt.keys, prompt.values, prompt.lengths[:, None])
+        real = jnp.arange(prompt.values.shape[2])[None] < prompt.lengths[:, None]
+        shared = attend_run(together, prompt.keys, prompt.values, real[:, None])
         found = merge(found, jax.tree.map(split, shared))
     return (found.out / found.total).astype(queries.dtype)
 
@@ -177,9 +180,9 @@ def _kernel(queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
     """The active mesh's kernel for these queries, if it has one."""
     place = here()
     # Cached tokens are decoded one at a time; query heads must lie beside their key heads.
-    if place is None or own.limits is not None:
+    if place is None or own.visible is not None:
         return None
-    if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[2]):
+    if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[1]):
         return None
     return find(place.platform, queries.dtype, queries.shape[-1])
 
@@ -192,7 +195,7 @@ def _attend_kernel(kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> 
     def local(queries, keys, values, *prompt):
         p, g, t, n, h = queries.shape
         fold = lambda x: x.reshape(p * g, *x.shape[2:])
-        keys, values = jnp.moveaxis(fold(keys), -1, 1), jnp.moveaxis(fold(values), -2, 1)
+        keys, values = jnp.moveaxis(keys, -1, 1), jnp.moveaxis(values, -2, 1)
         lengths = jnp.zeros(p * g, jnp.int32)
         if prompt:
             first, second, lengths = (jnp.repeat(x, g, axis=0) for x in prompt)
@@ -200,26 +203,26 @@ def _attend_kernel(kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> 
             values = jnp.concatenate([jnp.moveaxis(second, -2, 1), values], axis=1)
         return kernel(fold(queries), keys, values, lengths).reshape(p, g, t, n, h)
 
-    rows = ("batch", None)
-    arrays, axes = [queries, *own[:2]], [(*rows, None, "heads", None)] + 2 * [(*rows, "kv_heads", None, None)]
+    key_heads = ("batch", "kv_heads", None, None)
+    arrays, axes = [queries, *own[:2]], [("batch", None, None, "heads", None), key_heads, key_heads]
     if prompt is not None:
         arrays += [prompt.keys, prompt.values, jnp.asarray(prompt.lengths)]
-        axes += 2 * [("batch", "kv_heads", None, None)] + [("batch",)]
+        axes += [key_heads, key_heads, ("batch",)]
     return place.per_device(local, arrays, axes)
 
 
 def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: int, size: int):
     """Queries `start` to `end`, `size` at a time."""
-    seen = end if own.limits is None else own.values.shape[3]
-    limits = None if own.limits is None else own.limits[:, :, start:end]
+    seen = end if own.visible is None else own.values.shape[2]
+    visible = None if own.visible is None else own.visible[:, :, start:end]
     queries = queries[:, :, start:end]
 
-    def block(first, queries, limits, prompt, keys, values):
+    def block(first, queries, visible, prompt, keys, values):
         # The slices are taken here, where the backward pass makes them anew instead of keeping a copy of each.
-        return _attend(queries, prompt, Own(keys[..., :seen], values[..., :seen, :], limits), first)
+        return _attend(queries, prompt, Own(keys[..., :seen], values[..., :seen, :], visible), first)
 
     if end - start <= size:
-        return jax.checkpoint(block)(start, queries, limits, prompt, own.keys, own.values)
+        return jax.checkpoint(block)(start, queries, visible, prompt, own.keys, own.values)
     count = -(-(end - start) // size)
 
     def split(x):
@@ -230,6 +233,6 @@ def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: in
         return None, jax.checkpoint(block, prevent_cse=False)(*inputs, prompt, own.keys, own.values)
 
     firsts = start + size * jnp.arange(count)
-    _, out = jax.lax.scan(step, None, (firsts, split(queries), None if limits is None else split(limits)))
+    _, out = jax.lax.scan(step, None, (firsts, split(queries), None if visible is None else split(visible)))
     out = jnp.moveaxis(out, 0, 2)
     return out.reshape(*out.shape[:2], -1, *out.shape[4:])[:, :, : end - start]

@@ -12,13 +12,14 @@ updated in place); `sampling_view` goes from the first to the second.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from models.attention import Own, Prompt, attend, rotate, turns
 from models.axes import constrain
@@ -93,8 +94,16 @@ class Prefix(NamedTuple):
     lengths: Int[AnyArray, " P"]
 
 
-Cache = Any
-"""The completions' own keys [P, G, K, H, capacity] and values [P, G, K, capacity, H] of each layer, as `KeyValues`."""
+class Cache(NamedTuple):
+    """The completions' own tokens, of each layer keys [P G, K, H, capacity] and values [P G, K, capacity, H].
+
+    The slots are a ring: all rows write what comes next into the same slot, `next`, wherever they are in their own
+    completions, and see as many of the slots before it as they have tokens. A slot of its own for each row would be a
+    scatter, for which the TPU compiler writes row by row and copies the cache.
+    """
+
+    layers: Any
+    next: Int[Array, ""]
 
 
 def prefill(
@@ -110,8 +119,7 @@ def prefill(
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
     hidden, made = _decode(policy, tokens[:, None], positions, None, None, None)
     last = jnp.take_along_axis(hidden[:, 0], (lengths - 1)[:, None, None], axis=1)[:, 0]
-    shared = jax.tree.map(lambda x: x.squeeze(-4), made)
-    return last, Prefix(shared, lengths)
+    return last, Prefix(made, lengths)
 
 
 def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D"], Prefix]:
@@ -135,7 +143,7 @@ def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D
         return jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
 
     last, cache = jax.lax.fori_loop(0, count, chunk, (last, cache))
-    shared = [KeyValues(layer.keys[:, 0, :, :, :size], layer.values[:, 0, :, :size]) for layer in cache]
+    shared = [KeyValues(layer.keys[..., :size], layer.values[..., :size, :]) for layer in cache.layers]
     return last, Prefix(shared, lengths)
 
 
@@ -145,12 +153,12 @@ def extend(
     prefix: Prefix,
     cache: Cache | None = None,
     used: Int[Array, "P G"] | None = None,
-) -> tuple[Float[Array, "P G T D"], Cache | None]:
+) -> tuple[Float[Array, "P G T D"], PyTree]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
     Without a cache the tokens are whole completions, each causal in itself (training and scoring). With one they
-    continue the first `used` cached tokens of their row and are written behind them; what the cache held there is
-    gone, so a row starts anew with `used = 0`. The caller sees to it that `used + T` fits.
+    continue the last `used` cached tokens of their row, so a row starts anew with `used = 0`. The caller sees to it
+    that `used + T` fits, and that several tokens at once do not pass the end of the ring.
     """
     own = jnp.arange(tokens.shape[2])[None, None, :]
     if used is not None:
@@ -175,12 +183,13 @@ def new_cache(policy: Decoder, prefix: Prefix, num_samples: int, capacity: int) 
 
     def empty(x, *last):
         *stack, p, k, _, _ = x.shape
-        cache = jnp.zeros((*stack, p, num_samples, k, *last), x.dtype)
-        return constrain(cache, *[None] * len(stack), "batch", None, "kv_heads", None, None)
+        cache = jnp.zeros((*stack, p * num_samples, k, *last), x.dtype)
+        return constrain(cache, *[None] * len(stack), "batch", "kv_heads", None, None)
 
     h = policy.config.head_dim
     both = lambda layer: KeyValues(empty(layer.keys, h, capacity), empty(layer.values, capacity, h))
-    return jax.tree.map(both, prefix.layers, is_leaf=lambda x: isinstance(x, KeyValues))
+    layers = jax.tree.map(both, prefix.layers, is_leaf=lambda x: isinstance(x, KeyValues))
+    return Cache(layers, jnp.zeros((), jnp.int32))
 
 
 def new_prefix(policy: Decoder, size: int, capacity: int) -> Prefix:
@@ -194,17 +203,32 @@ def new_prefix(policy: Decoder, size: int, capacity: int) -> Prefix:
 
 
 def resize(tree: PyTree, capacity: int) -> PyTree:
-    """The same prefix or cache with room for `capacity` tokens a row; what lies beyond is lost."""
+    """The same prefix or cache with room for `capacity` tokens a row; of too many the first of a prompt are kept, and
+    the last of completions.
+    """
 
     def fit(x, slots):
+        size = x.shape[slots]
+        if isinstance(tree, Cache):
+            x = jax.lax.slice_in_dim(jnp.roll(x, -tree.next, slots), max(size - capacity, 0), size, axis=slots)
         more = [(0, 0)] * x.ndim
-        more[slots] = (0, max(capacity - x.shape[slots], 0))
+        more[slots] = (0, max(capacity - size, 0))
         return jax.lax.slice_in_dim(jnp.pad(x, more), 0, capacity, axis=slots)
 
     def layer(x):
-        return KeyValues(fit(x.keys, -1), fit(x.values, -2)) if isinstance(x, KeyValues) else x
+        return KeyValues(fit(x.keys, x.keys.ndim - 1), fit(x.values, x.values.ndim - 2))
 
-    return jax.tree.map(layer, tree, is_leaf=lambda x: isinstance(x, KeyValues))
+    layers = jax.tree.map(layer, tree.layers, is_leaf=lambda x: isinstance(x, KeyValues))
+    if isinstance(tree, Cache):
+        # A full ring begins with its oldest slot now, and the next token comes behind the newest.
+        return Cache(layers, jnp.asarray(_capacity(tree) % capacity if _capacity(tree) < capacity else 0, jnp.int32))
+    return tree._replace(layers=layers)
+
+
+def _capacity(cache: Cache) -> int:
+    """Slots of a ring."""
+    values = cache.layers[0].values if isinstance(cache.layers, list) else cache.layers.values
+    return values.shape[-2]
 
 
 def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
@@ -241,25 +265,37 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
     first = not isinstance(policy.layers, Block)
     by = turns(positions, policy.config, first=first)
 
+    ring = None if cache is None else _ring(cache, used, tokens.shape[2])
+
     def layer(hidden, inputs):
         block, shared, own = inputs
         prompt = None
         if prefix is not None:
             prompt = Prompt(shared.keys, shared.values, prefix.lengths)
-        return _block(policy.config, block, hidden, by, prompt, own, used, first=first)
+        cached = None if ring is None else Cached(own, *ring)
+        return _block(policy.config, block, hidden, by, prompt, cached, first=first)
 
-    shared = None if prefix is None else prefix.layers
+    shared, own = (None if part is None else part.layers for part in (prefix, cache))
     if isinstance(policy.layers, Block):
         remat: Remat = "none" if cache is not None else policy.remat
-        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, shared, cache))
+        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, shared, own))
     else:
         made, hidden = [], jnp.moveaxis(hidden, -1, 0)
         for i, block in enumerate(policy.layers):
-            parts = (block, None if shared is None else shared[i], None if cache is None else cache[i])
+            parts = (block, None if shared is None else shared[i], None if own is None else own[i])
             hidden, keys_values = layer(hidden, parts)
             made.append(keys_values)
         hidden = jnp.moveaxis(hidden, 0, -1)
+    if cache is not None:
+        made = Cache(made, (cache.next + tokens.shape[2]) % _capacity(cache))
     return _rms_norm(hidden, policy.norm[...], policy.config.norm_eps), made
+
+
+def _ring(cache: Cache, used: Int[Array, "P G"], count: int) -> tuple[Int[Array, ""], Bool[Array, "P G T C"]]:
+    """The slot that the first of `count` tokens is written to, and those that each sees, its own and `used` more."""
+    token = jnp.arange(count)[None, None, :, None]
+    age = (cache.next + token - jnp.arange(_capacity(cache))[None, None, None]) % _capacity(cache)
+    return cache.next, age <= used[..., None, None] + token
 
 
 def _rematerialized(layer: Callable, remat: Remat) -> Callable:
@@ -270,7 +306,15 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
     return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
 
 
-def _block(config: DecoderConfig, block: Block, hidden, by, prompt, own, used, *, first: bool):
+class Cached(NamedTuple):
+    """A layer's part of a cache: where new tokens are written, and which slots they then see."""
+
+    layer: KeyValues
+    place: Int[Array, ""]
+    visible: Bool[Array, "P G T C"]
+
+
+def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cached | None, *, first: bool):
     """One layer. Returns the new hidden states and this layer's keys and values.
 
     Hidden states are [P, G, T, D] and heads [P, G, T, N, H]; with `first` features come first, [D, P, G, T] and
@@ -293,13 +337,16 @@ def _block(config: DecoderConfig, block: Block, hidden, by, prompt, own, used, *
     query, key = rotate(query, by, of_heads), rotate(key, by, of_heads)
     if first:
         query, key, value = (jnp.moveaxis(heads, (0, 1), (-2, -1)) for heads in (query, key, value))
-    key, value = jnp.moveaxis(key, 2, -1), jnp.moveaxis(value, 2, -2)
+    rows = lambda heads: heads.reshape(-1, *heads.shape[2:])
+    key, value = jnp.moveaxis(rows(key), 1, -1), jnp.moveaxis(rows(value), 1, -2)
 
-    limits = None
-    if own is not None:
-        key, value = _written(own.keys, key, used, axis=2), _written(own.values, value, used, axis=1)
-        limits = used[..., None] + 1 + jnp.arange(query.shape[2])[None, None, :]
-    hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, limits)), block.out[...], first)
+    visible = None
+    if cached is not None:
+        # Of the shape in which it is read: else XLA on CPU writes once more for that, into a copy of the cache.
+        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=cached.place)
+        key, value = write(cached.layer.keys, key, axis=3), write(cached.layer.values, value, axis=2)
+        visible = cached.visible
+    hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, visible)), block.out[...], first)
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps, axis)
     gated = jax.nn.silu(_project(x, block.gate[...], first)) * _project(x, block.up[...], first)
@@ -350,12 +397,6 @@ def _matmul_backward(kept, change):
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)
-
-
-def _written(cache: Array, new: Array, used: Int[Array, "P G"], *, axis: int) -> Array:
-    """The cache [P, G, K, ...] with each row's new entries behind its used ones, which are on `axis` of a row."""
-    write = lambda row, entries, start: jax.lax.dynamic_update_slice_in_dim(row, entries, start, axis=axis)
-    return jax.vmap(jax.vmap(write))(cache, new, used)
 
 
 def _rms_norm(x: Float[Array, "*rows"], scale: Float[Array, " X"], eps: float, axis: int = -1) -> Array:

@@ -125,7 +125,8 @@ def test_a_view_of_each_family_gives_the_same_hidden_states(make_policy, changes
 def test_rows_are_at_different_places_and_start_anew_over_what_others_left(policy, hidden):
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
     _, prefix = prefill(view, PROMPTS, LENGTHS)
-    cache = jax.tree.map(lambda x: x + 7.0, decoder.new_cache(view, prefix, 2, 5))
+    cache = decoder.new_cache(view, prefix, 2, 5)
+    cache = cache._replace(layers=jax.tree.map(lambda x: x + 7.0, cache.layers))
     ahead, places = np.array([[2, 0], [0, 1]]), np.zeros((2, 2), np.int32)
     for t in range(4):
         tokens = np.take_along_axis(COMPLETIONS, places[..., None], axis=2)
@@ -134,6 +135,20 @@ def test_rows_are_at_different_places_and_start_anew_over_what_others_left(polic
         np.testing.assert_allclose(step, wanted, atol=2e-5)
         places = np.where((t + ahead) % 3 == 2, 0, places + 1).astype(np.int32)  # a row's end: the next one begins
     assert len(np.unique(places)) > 1
+
+
+@pytest.mark.parametrize("capacities", [(4, 8), (8, 4)])
+def test_a_ring_keeps_what_came_last_when_it_grows_or_shrinks(policy, hidden, capacities):
+    """After seven tokens of others, a ring of four slots has turned once and one of eight not yet."""
+    view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    _, prefix = prefill(view, PROMPTS, LENGTHS)
+    cache = decoder.new_cache(view, prefix, 2, capacities[0])
+    for t, place in enumerate([0, 1, 0, 1, 2, 0, 0, 1, 2, 3]):
+        if t == 9:
+            cache = jax.jit(decoder.resize, static_argnums=1)(cache, capacities[1])
+        tokens, before = COMPLETIONS[:, :, place : place + 1], used([place, place], [place, place])
+        step, cache = extend(view, tokens, prefix, cache, before)
+        np.testing.assert_allclose(step, hidden[:, :, place + 1 : place + 2], atol=2e-5)
 
 
 def test_an_empty_prefix_that_is_filled_later_has_no_effect(policy):
@@ -203,7 +218,7 @@ def test_sampling_view_casts_and_keeps_axis_names(policy):
         last, prefix = decoder.prefill(view, PROMPTS, LENGTHS)
         cache = decoder.new_cache(view, prefix, 2, 4)
         hidden, cache = decoder.extend(view, COMPLETIONS, prefix, cache, used([0, 0], [0, 0]))
-        return last, hidden, cache, decoder.unembed(view, hidden)
+        return last, hidden, cache.layers, decoder.unembed(view, hidden)
 
     *parts, logits = jax.eval_shape(run, view)
     assert {x.dtype for x in jax.tree.leaves(parts)} == {jnp.dtype("bfloat16")}

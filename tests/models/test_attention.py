@@ -21,10 +21,12 @@ def normal(*shape):
 def plain(queries, prompt, own, limits):
     """float64 softmax over both runs of keys, written out a query at a time."""
     out = np.zeros(queries.shape)
-    group = queries.shape[3] // own.keys.shape[2]
+    group, samples = queries.shape[3] // own.keys.shape[1], queries.shape[1]
     for p, g, t, n in np.ndindex(*queries.shape[:4]):
         keys, values = (
-            np.concatenate([shared[p, n // group, : prompt.lengths[p]], mine[p, g, n // group, : limits[p, g, t]]])
+            np.concatenate(
+                [shared[p, n // group, : prompt.lengths[p]], mine[p * samples + g, n // group, : limits[p, g, t]]]
+            )
             for shared, mine in ((prompt.keys.swapaxes(-2, -1), own.keys.swapaxes(-2, -1)), (prompt.values, own.values))
         )
         scores = np.asarray(keys, np.float64) @ np.asarray(queries[p, g, t, n], np.float64) / np.sqrt(keys.shape[-1])
@@ -36,7 +38,7 @@ def plain(queries, prompt, own, limits):
 @pytest.fixture
 def inputs():
     """2 problems x 2 samples of 11 tokens, 4 heads on 2, prompts of 5 tokens or none of 6 slots."""
-    queries, keys, values = normal(2, 2, 11, 4, 8), normal(2, 2, 2, 8, 11), normal(2, 2, 2, 11, 8)
+    queries, keys, values = normal(2, 2, 11, 4, 8), normal(4, 2, 8, 11), normal(4, 2, 11, 8)
     return queries, Prompt(normal(2, 2, 8, 6), normal(2, 2, 6, 8), np.array([5, 0], np.int32)), keys, values
 
 
@@ -52,7 +54,7 @@ def blocks(request, monkeypatch):
 def test_equals_one_softmax_over_prompt_and_own_tokens(inputs, causal):
     queries, prompt, keys, values = inputs
     limits = np.broadcast_to(np.arange(1, 12), (2, 2, 11)) if causal else random.integers(1, 12, (2, 2, 11))
-    own = Own(keys, values, None if causal else jnp.asarray(limits, jnp.int32))
+    own = Own(keys, values, None if causal else jnp.asarray(np.arange(11) < limits[..., None]))
     found = jax.jit(attend)(queries, prompt, own)
     np.testing.assert_allclose(found, plain(queries, prompt, own, limits), atol=1e-6)
 
@@ -79,21 +81,22 @@ def test_gradients_do_not_depend_on_blocks(inputs, monkeypatch):
 def test_a_flash_kernels_output_and_logsumexp_take_the_place_of_a_partial(inputs):
     """With the gradient that flows through the log-sum-exp."""
     queries, prompt, keys, values = inputs
-    q, limits = queries[:, 0], jnp.full((2, 1), 11, jnp.int32)
+    q, everything = queries[:, 0], jnp.ones((2, 1, 11), bool)
+    real = jnp.arange(6)[None, None] < prompt.lengths[:1, None, None]
 
     def kernel(*arguments):
         made = attend_run(*arguments)
         return Partial(made.out / made.total, jnp.ones_like(made.total), made.peak + jnp.log(made.total))
 
     def both(run, q, keys, values):
-        shared = run(q, prompt.keys, prompt.values, prompt.lengths[:1, None])
-        found = merge(run(q, keys, values, limits), shared)
+        shared = run(q, prompt.keys, prompt.values, real)
+        found = merge(run(q, keys, values, everything), shared)
         return found.out / found.total
 
     def gradient(run):
-        return jax.jit(jax.grad(lambda *x: (both(run, *x) ** 2).sum(), argnums=(0, 1, 2)))(q, keys[:, 0], values[:, 0])
+        return jax.jit(jax.grad(lambda *x: (both(run, *x) ** 2).sum(), argnums=(0, 1, 2)))(q, keys[::2], values[::2])
 
-    found, expected = (both(run, q, keys[:, 0], values[:, 0]) for run in (kernel, attend_run))
+    found, expected = (both(run, q, keys[::2], values[::2]) for run in (kernel, attend_run))
     np.testing.assert_allclose(found, expected, atol=1e-6)
     for a, b in zip(gradient(kernel), gradient(attend_run), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

@@ -20,7 +20,7 @@ def inputs(p=2, g=2, t=200, length=150, n=4, k=2, h=16):
     make = lambda *shape: jnp.asarray(normal(shape), jnp.float32)
     lengths = np.linspace(1, length, p).astype(np.int32)
     prompt = Prompt(make(p, k, h, length), make(p, k, length, h), lengths)
-    return make(p, g, t, n, h), prompt, Own(make(p, g, k, h, t), make(p, g, k, t, h), None)
+    return make(p, g, t, n, h), prompt, Own(make(p * g, k, h, t), make(p * g, k, t, h), None)
 
 
 def found_and_gradients(queries, prompt, own):
@@ -84,7 +84,7 @@ def test_cached_and_short_completions_are_left_to_plain_attention(monkeypatch):
     queries, prompt, own = inputs()
     monkeypatch.setattr(attention, "find", None)  # would fail if it were called
     with Layout(one).active():
-        attend(queries, prompt, own._replace(limits=jnp.ones((2, 2, 200), jnp.int32)))
+        attend(queries, prompt, own._replace(visible=jnp.ones((2, 2, 200, 200), bool)))
 
 
 def test_platforms_have_kernels_for_what_they_can_take():
