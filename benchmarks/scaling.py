@@ -92,7 +92,8 @@ def sampling_memory(sampler: Sampler, view: PyTree, layout: Any, point: Point) -
     truncation = Truncation(np.float32(1), none, np.float32(1), np.float32(0))
     values = truncation, np.zeros(MAX_STOP_IDS, np.int32), Limits(none, none, none, none)
     decode = programs.decode.lower(view, *layout.everywhere(values), state=state).compile()
-    text = layout.rows((np.zeros((pool.prefill, point.prompt), np.int32), np.ones(pool.prefill, np.int32)))
+    size = pool.prefill[-1]
+    text = layout.rows((np.zeros((size, point.prompt), np.int32), np.ones(size, np.int32)))
     prefill = programs.prefill.lower(view, *text).compile()
     held = sum(x.nbytes for x in jax.tree.leaves((state.prefix, state.cache)))
     return {"sample_mb": max(temporary_mb(decode), temporary_mb(prefill)), "slots_mb": held / 1e6}

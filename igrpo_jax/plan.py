@@ -196,7 +196,7 @@ def _phases(
     last = prompts[-1]
 
     prefill_flops = sum(p * (2 * costs.layers * n + costs.pair * n * n / 2) for n in prompts)
-    calls = p * len(prompts) / pool.prefill
+    calls = p * len(prompts) / pool.prefill[-1]
     prefill = Phase(
         resident + prefixes + caches + program("prefill").peak, prefill_flops / devices,
         calls * memory["sampling view"], calls * sum(program("prefill").traffic.values()),

@@ -20,6 +20,10 @@ MAX_STOP_IDS = 8
 """Stop ids are padded to this many, so that another stop set compiles nothing."""
 
 
+TOGETHER = 1024
+"""Tokens of prompts that a device prefills at once if so many wait; few rows are multiplied slowly."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """The static sizes of everything in flight; with the model they fix every program.
@@ -27,14 +31,14 @@ class Pool:
     Attributes:
       slots: prompts in flight, a multiple of the row shards.
       lanes: completions of one prompt that are decoded together, on one copy of its prefix.
-      prefill: prompts prefilled at once, a multiple of the row shards.
+      prefill: rising numbers of prompts that are prefilled at once, multiples of the row shards.
       prompts: rising lengths that prompts are padded to; the last holds the longest.
       completions: rising sizes of the own-token cache; the last is the longest completion.
     """
 
     slots: int
     lanes: int
-    prefill: int
+    prefill: tuple[int, ...]
     prompts: tuple[int, ...]
     completions: tuple[int, ...]
 
@@ -60,10 +64,12 @@ def make_pool(
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:
         slots, lanes = rows, 1
+    few = -(-slots // 16)
+    many = max(few, min(slots, TOGETHER // max(prompts)))
     return Pool(
         slots=slots * shards,
         lanes=lanes,
-        prefill=-(-slots // 16) * shards,
+        prefill=tuple(shards * size for size in sorted({few, many})),
         prompts=tuple(sorted(set(prompts))),
         completions=tuple(capacities(max_completion_length)),
     )
@@ -189,8 +195,9 @@ class Programs:
         nothing = rows(no_admission(pool.slots))
         arrived = []
         for prompt in pool.prompts:
-            text = rows((np.zeros((pool.prefill, prompt), np.int32), np.ones(pool.prefill, np.int32)))
-            arrived.append(self.prefill(view, *text))
+            for size in pool.prefill:
+                text = rows((np.zeros((size, prompt), np.int32), np.ones(size, np.int32)))
+                arrived.append(self.prefill(view, *text))
             for own in pool.completions:
                 state = self.resize(state, prompt=prompt, own=own)
                 state = self.decode(view, truncation, stops, limits, state=state)

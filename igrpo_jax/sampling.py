@@ -206,7 +206,7 @@ class _Flight:
             self.waiting.append(_Job(request, self.settings.max_completion_length))
 
     def admit(self) -> None:
-        """Fills idle slots with waiting work, `pool.prefill` prompts at a time."""
+        """Fills idle slots with waiting work, as many prompts at a time as are prefilled at once."""
         while self.waiting and None in self.tasks:
             new, texts = self.choose()
             longest = max(map(len, texts))
@@ -222,7 +222,7 @@ class _Flight:
     def choose(self) -> tuple[Admission, list[list[int]]]:
         """Gives waiting samples to idle slots, shards in turn; the admission, and the prompts to prefill by shard."""
         pool, shards = self.pool, self.layout.num_row_shards
-        slots, room = pool.slots // shards, pool.prefill // shards
+        slots, room = pool.slots // shards, pool.prefill[-1] // shards
         new = no_admission(pool.slots)
         jobs: list[list[_Job]] = [[] for _ in range(shards)]
         for slot in sorted(range(pool.slots), key=lambda s: (s % slots, s // slots)):
@@ -242,6 +242,8 @@ class _Flight:
                 array[slot] = value
             if job.taken == request.num_samples:
                 self.waiting.popleft()
+        most = max(map(len, jobs))
+        room = min(size // shards for size in pool.prefill if size // shards >= most)
         rows = [there[i] if i < len(there) else None for there in jobs for i in range(room)]
         return new, [job.request.prompt if job else [0] for job in rows]
 
@@ -262,7 +264,7 @@ class _Flight:
         """Decodes until enough slots are idle to be filled together, and learns what every lane does."""
         self.fit()
         active = sum(task is not None for task in self.tasks)
-        wake = self.pool.slots - active + min(self.pool.prefill, active)
+        wake = self.pool.slots - active + min(self.pool.prefill[0], active)
         soon = self.settings.stop_strings or (self.following and active < self.pool.slots)
         length = self.settings.max_completion_length
         limits = Limits(*map(np.int32, (length, self.sizes[1], wake, PATIENCE if soon else length)))

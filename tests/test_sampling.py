@@ -57,7 +57,7 @@ class Chain:
 
 def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, completions=(12,)):
     """A sampler whose prompts have up to four tokens."""
-    pool = Pool(slots=slots, lanes=lanes, prefill=2, prompts=(4,), completions=completions)
+    pool = Pool(slots=slots, lanes=lanes, prefill=(2,), prompts=(4,), completions=completions)
     return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text)
 
 
@@ -177,10 +177,11 @@ def test_capacities_grow_to_the_size():
 def test_a_pool_holds_all_problems_or_its_rows():
     make = partial(make_pool, prompts=(9, 5, 9), max_completion_length=70)
     whole = make(rows=0, problems=5, groups=(4, 8), shards=2)
-    assert whole == Pool(slots=12, lanes=4, prefill=2, prompts=(5, 9), completions=(64, 70))
+    assert whole == Pool(slots=12, lanes=4, prefill=(2, 12), prompts=(5, 9), completions=(64, 70))
     assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
     few = make(rows=18, problems=5, groups=(4, 8), shards=2)
-    assert few == Pool(slots=36, lanes=1, prefill=4, prompts=(5, 9), completions=(64, 70))
+    assert make(rows=0, problems=5, groups=(4, 8), shards=2, prompts=(500, 300)).prefill == (2, 4)
+    assert few == Pool(slots=36, lanes=1, prefill=(4, 36), prompts=(5, 9), completions=(64, 70))
 
 
 TRUNCATIONS = [

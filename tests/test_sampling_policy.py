@@ -99,8 +99,8 @@ def test_padding_neighbors_and_order_have_no_effect(draws, make_layout, draw_one
 @pytest.mark.parametrize(
     "pool",
     [
-        {"slots": 5, "lanes": 1, "prefill": 2, "completions": (3, LENGTH), "prompts": (2, 5)},
-        {"slots": 1, "lanes": 3, "prefill": 1},
+        {"slots": 5, "lanes": 1, "prefill": (1, 2), "completions": (3, LENGTH), "prompts": (2, 5)},
+        {"slots": 1, "lanes": 3, "prefill": (1,)},
     ],
     ids=str,
 )
@@ -162,7 +162,7 @@ def test_greedy_equals_a_loop_of_argmax_over_plain_forwards(policy, reference, d
 def test_decoding_copies_neither_weights_nor_caches(policy, make_layout):
     """In the compiled loop the caches are donated and written in place, and no weight is copied or transposed."""
     view = decoder.sampling_view(policy, jnp.float32)
-    pool = Pool(slots=3, lanes=5, prefill=1, prompts=(11,), completions=(13,))
+    pool = Pool(slots=3, lanes=5, prefill=(1,), prompts=(11,), completions=(13,))
     programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
     one = np.float32(1), np.int32(0)
     truncation, limits = Truncation(one[0], one[1], one[0], np.float32(0)), Limits(*[one[1]] * 4)
