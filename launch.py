@@ -267,9 +267,9 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
         with layout.active():
             return f"--topology {topology} --mesh {text}", plan_of(config, layout, model, there)
 
-    known, together = target.chip, mesh.shape["fsdp"] * mesh.shape["tensor"]
-    chip = known and Chip(known.memory, known.flops, known.bandwidth, known.weights_link(together))
-    found, changes = fitting(config, make, chip, mesh.shape["tensor"])
+    known, fsdp, tensor = target.chip, mesh.shape["fsdp"], mesh.shape["tensor"]
+    chip = known and Chip(known.memory, known.flops, known.bandwidth, known.weights_link(fsdp, tensor))
+    found, changes = fitting(config, make, chip, tensor)
     result = summary(found, chip) | {"topology": launch.topology, "mesh": dict(mesh.shape)}
     result |= {"model": config.model.source, "config": launch.config, "changes": changes}
     Console().print(table(result))

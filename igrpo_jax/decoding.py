@@ -127,7 +127,7 @@ def decode(
         return (idle < limits.wake) & (state.steps < end) & (longest <= limits.room)
 
     def token(state: Slots) -> Slots:
-        used = jnp.maximum(state.lengths - 1, 0)  # what a lane without tokens writes, its first token overwrites
+        used = jnp.maximum(state.lengths - 1, 0)  # what a lane without tokens writes is older, and never seen
         hidden, cache = model.extend(view, state.last[..., None], state.prefix, state.cache, used)
         hidden = jnp.where((state.lengths == 0)[..., None], state.first[:, None], hidden[:, :, 0])
         uniform = uniforms(jax.random.wrap_key_data(state.keys), state.lengths)

@@ -20,7 +20,8 @@ class Compiled(NamedTuple):
       name: of the program.
       arguments, outputs, temporary: bytes.
       aliased: bytes of outputs that take the place of arguments.
-      traffic: bytes that a device sends or receives, by kind of collective.
+      traffic: bytes that a device receives, by kind of collective.
+      kernels: targets of its custom calls.
       unknown_loops: loops whose number of turns the compiler does not tell; their traffic counts once.
       seconds: of compiling.
       refused: the compiler's words where the program does not fit, "" where it does.
@@ -33,6 +34,7 @@ class Compiled(NamedTuple):
     aliased: int = 0
     traffic: Mapping[str, float] = MappingProxyType({})
     unknown_loops: int = 0
+    kernels: tuple[str, ...] = ()
     seconds: float = 0.0
     refused: str = ""
 
@@ -74,12 +76,14 @@ class Recorder:
             self.programs.append(Compiled(name, seconds=time.perf_counter() - started, refused=_needed(str(error))))
             raise NoRoom(name) from error
         memory = program.memory_analysis()
-        moved, unknown = traffic(program.as_text())
+        text = program.as_text()
+        moved, unknown = traffic(text)
+        kernels = tuple(sorted(set(re.findall(r'custom_call_target="([^"]+)"', text))))
         self._say(f"compiled {name} in {time.perf_counter() - started:.0f} s")
         self.programs.append(
             Compiled(
                 name, memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes,
-                memory.alias_size_in_bytes, moved, unknown, time.perf_counter() - started,
+                memory.alias_size_in_bytes, moved, unknown, kernels, time.perf_counter() - started,
             )
         )  # fmt: skip
         place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)

@@ -15,11 +15,14 @@ ROOMY = 0.8
 
 def smaller(config: Config, found: Plan) -> list[tuple[str, Config]]:
     """Changes that take less memory where a plan has its peak, the smallest first; they change no result of a run."""
-    update = max(found.phases, key=lambda name: found.phases[name].memory) == "update"
+    largest = max(found.phases, key=lambda name: found.phases[name].memory)
     if found.refused:
-        update = found.refused[0].name in ("gradient", "optimizer")
+        of = {"gradient": "update", "optimizer": "update", "sampling view": "view"}
+        largest = of.get(found.refused[0].name, "decode")
+    if largest == "view":
+        return []
     changes = []
-    if update:
+    if largest == "update":
         if config.model.remat != "full":
             changes.append(("--model.remat full", replace(config, model=replace(config.model, remat="full"))))
         rows = config.train.micro_batch

@@ -145,7 +145,8 @@ class Model(Protocol):
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
         """Hidden states of tokens that continue the prefix; with a cache, the last `used` cached tokens of each row.
 
-        What a row's cache holds besides has no effect, so a row starts anew with `used = 0`.
+        What a row's cache holds besides has no effect, so a row starts anew with `used = 0`. A row that is not to
+        start anew has a token in every call.
         """
         ...
 

@@ -89,7 +89,8 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
 
     The prompt is read once a problem: its keys are never repeated G times. More than `BLOCK` queries are taken in
     blocks that the backward pass recomputes one by one, so memory grows with T and with L but never with their product;
-    a causal block does not touch the keys behind it. Where the platform has a flash kernel it does all that.
+    a causal block does not touch the keys behind it. Where the platform has a flash kernel that is used instead, for
+    which every completion has a copy of its prompt's keys.
     """
     t = queries.shape[2]
     if t <= BLOCK:
@@ -109,7 +110,7 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
 class Partial(NamedTuple):
     """Attention over some of the keys: numerators and denominators of the softmax, both divided by exp(peak).
 
-    A flash kernel's normalized output and log-sum-exp are such a thing too: `Partial(out, ones, logsumexp)`.
+    A normalized output and its log-sum-exp are such a thing too: `Partial(out, ones, logsumexp)`.
     """
 
     out: Float[Array, "*rows H"]
@@ -123,7 +124,7 @@ def attend_run(
     values: Float[Array, "B K C H"],
     visible: Bool[Array, "#B #T C"],
 ) -> Partial:
-    """Attention over one run of keys in plain XLA: the work of a flash kernel, and the place for one.
+    """Attention over one run of keys in plain XLA.
 
     Args:
       queries: N is a multiple of K.
@@ -184,7 +185,7 @@ def _kernel(queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
         return None
     if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[1]):
         return None
-    return find(place.platform, queries.dtype, queries.shape[-1])
+    return find(place.device, queries.dtype, queries.shape[-1])
 
 
 def _attend_kernel(kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:

@@ -7,7 +7,7 @@ active mesh `constrain` does nothing, so the model runs on one device without kn
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 
@@ -21,8 +21,8 @@ AXES = ("batch", "layers", "embed", "heads", "kv_heads", "head_dim", "mlp", "voc
 class Place(Protocol):
     """What a mesh does for the model; `sharding.Layout` makes one."""
 
-    platform: str
-    """Of its devices, as JAX spells it."""
+    device: Any
+    """One of its devices, all of which are alike."""
 
     def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
         """Pins the layout of an activation whose axes are named."""

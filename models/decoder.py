@@ -158,7 +158,8 @@ def extend(
 
     Without a cache the tokens are whole completions, each causal in itself (training and scoring). With one they
     continue the last `used` cached tokens of their row, so a row starts anew with `used = 0`. The caller sees to it
-    that `used + T` fits, and that several tokens at once do not pass the end of the ring.
+    that `used + T` fits, and that several tokens at once do not pass the end of the ring. All rows write at every call:
+    one may start anew, but not pause.
     """
     own = jnp.arange(tokens.shape[2])[None, None, :]
     if used is not None:
@@ -220,8 +221,8 @@ def resize(tree: PyTree, capacity: int) -> PyTree:
 
     layers = jax.tree.map(layer, tree.layers, is_leaf=lambda x: isinstance(x, KeyValues))
     if isinstance(tree, Cache):
-        # A full ring begins with its oldest slot now, and the next token comes behind the newest.
-        return Cache(layers, jnp.asarray(_capacity(tree) % capacity if _capacity(tree) < capacity else 0, jnp.int32))
+        # A ring begins with its oldest slot now, and the next token comes behind the newest.
+        return Cache(layers, jnp.asarray(min(_capacity(tree), capacity) % capacity, jnp.int32))
     return tree._replace(layers=layers)
 
 

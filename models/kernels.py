@@ -9,6 +9,7 @@ row has a copy of its prompt's keys here, of one layer at a time: so the kernels
 softmax over all keys themselves, where two runs of keys would have to be merged, forward and backward, by hand.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -19,20 +20,25 @@ from jaxtyping import Array, Float, Int
 Kernel = Callable[..., Array]
 
 
-def find(platform: str, dtype: Any, head_dim: int) -> Kernel | None:
-    """The platform's kernel; None where plain XLA has to do.
+def find(device: Any, dtype: Any, head_dim: int) -> Kernel | None:
+    """The kernel of devices like this one; None where plain XLA has to do.
 
     Args:
-      platform: of the devices, as JAX spells it.
+      device: a JAX device.
       dtype: of queries and keys.
       head_dim: H.
     """
-    if platform == "tpu":
+    if device.platform == "tpu":
         return splash
     # What cuDNN takes, see `jax.nn.dot_product_attention`; heads of more than 128 channels need a Hopper.
-    if platform in ("gpu", "cuda") and dtype in (jnp.bfloat16, jnp.float16) and head_dim <= 128 and head_dim % 8 == 0:
-        return cudnn
-    return None
+    known = dtype in (jnp.bfloat16, jnp.float16) and head_dim <= 128 and head_dim % 8 == 0
+    return cudnn if known and device.platform in ("gpu", "cuda") and _is_ampere(device) else None
+
+
+def _is_ampere(device: Any) -> bool:
+    """Whether it is an NVIDIA GPU of compute capability 8 or more; one that is only planned says nothing, and is."""
+    capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "8.0")))
+    return capability is not None and int(capability[1]) >= 8
 
 
 def splash(
@@ -43,7 +49,10 @@ def splash(
     *,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """JAX's splash attention for TPU: a prompt's empty slots are another segment."""
+    """JAX's splash attention for TPU: a prompt's empty slots are another segment.
+
+    It takes queries that are scaled already, so in bfloat16 they are rounded once more than in plain attention.
+    """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
 

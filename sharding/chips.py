@@ -30,12 +30,14 @@ class Chip(NamedTuple):
     source: str
     description: Mapping[str, float | int | str] = MappingProxyType({})
 
-    def weights_link(self, together: int) -> float:
-        """Bytes/s at which `together` devices that share one copy of the weights exchange them.
+    def weights_link(self, fsdp: int, tensor: int) -> float:
+        """Bytes/s at which a device receives weights that are split over a mesh of these sizes.
 
-        A node receives from others what it hands on to each of its devices.
+        A node receives from others what it hands on to its devices: the same to each, or to each tensor place its own.
         """
-        return min(self.link, self.network) if self.network and together > self.host else self.link
+        if not self.network or fsdp * tensor <= self.host:
+            return self.link
+        return min(self.link, self.network / min(tensor, self.host))
 
 
 _CLOUD = "Google Cloud TPU documentation, system architecture"

@@ -20,7 +20,7 @@ class MeshPlace:
 
     def __init__(self, mesh: Mesh):
         self.mesh = mesh
-        self.platform: str = mesh.devices.flat[0].platform
+        self.device: Any = mesh.devices.flat[0]
 
     def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
         """Pins the layout of an activation whose axes are named."""

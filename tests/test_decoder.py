@@ -139,16 +139,21 @@ def test_rows_are_at_different_places_and_start_anew_over_what_others_left(polic
 
 @pytest.mark.parametrize("capacities", [(4, 8), (8, 4)])
 def test_a_ring_keeps_what_came_last_when_it_grows_or_shrinks(policy, hidden, capacities):
-    """After seven tokens of others, a ring of four slots has turned once and one of eight not yet."""
+    """Rows at different places before and after; one fills a ring of four slots that has turned when it grows."""
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
     _, prefix = prefill(view, PROMPTS, LENGTHS)
-    cache = decoder.new_cache(view, prefix, 2, capacities[0])
-    for t, place in enumerate([0, 1, 0, 1, 2, 0, 0, 1, 2, 3]):
-        if t == 9:
-            cache = jax.jit(decoder.resize, static_argnums=1)(cache, capacities[1])
-        tokens, before = COMPLETIONS[:, :, place : place + 1], used([place, place], [place, place])
-        step, cache = extend(view, tokens, prefix, cache, before)
-        np.testing.assert_allclose(step, hidden[:, :, place + 1 : place + 2], atol=2e-5)
+    cache = decoder.new_cache(view, prefix, 2, capacities[0])._replace(next=jnp.int32(3))
+    rows = np.array(
+        [[0, 1, 2, 3, 0, 1, 2, 3], [0, 0, 1, 0, 1, 2, 0, 1], [0, 1, 0, 1, 2, 3, 0, 1], [0, 1, 2, 0, 1, 2, 3, 0]]
+    )
+    for t in range(8):
+        if t in (4, 6):
+            cache = jax.jit(decoder.resize, static_argnums=1)(cache, capacities[t == 4])
+        places = rows[:, t].reshape(2, 2).astype(np.int32)
+        tokens = np.take_along_axis(COMPLETIONS, places[..., None], axis=2)
+        step, cache = extend(view, tokens, prefix, cache, jnp.asarray(places))
+        wanted = np.take_along_axis(np.asarray(hidden), places[..., None, None] + 1, axis=2)
+        np.testing.assert_allclose(step, wanted, atol=2e-5)
 
 
 def test_an_empty_prefix_that_is_filled_later_has_no_effect(policy):

@@ -18,6 +18,7 @@ from igrpo_jax.fitting import fitting, roomier, smaller
 from igrpo_jax.plan import Chip, Phase, Plan
 from models.load import architecture
 from models.presets import PRESETS
+from sharding.chips import CHIPS
 
 HLO = """
 HloModule jit_step
@@ -137,7 +138,9 @@ def test_programs_compile_for_accelerators_that_are_not_here(package, topology, 
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"})
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads((tmp_path / "plan.json").read_text())
-    assert found["fits"] and {"prefill", "decode", "gradient"} <= {program["name"] for program in found["programs"]}
+    programs = {program["name"]: program for program in found["programs"]}
+    assert found["fits"] and {"prefill", "decode", "gradient"} <= set(programs)
+    assert any("tpu_custom_call" in name or "fmha" in name for name in programs["gradient"]["kernels"])
 
 
 def test_known_models_are_planned_without_the_hub():
@@ -193,6 +196,17 @@ def test_a_state_that_does_not_fit_gets_more_devices():
 def test_sampling_that_does_not_fit_gets_fewer_rows():
     changes = smaller(launch.load_config("aime.py"), made(10, decode=150))
     assert [change for change, _ in changes] == [f"--sampling.rows {n}" for n in (16, 8, 4, 2)]
+    viewing = made(10)
+    viewing = viewing._replace(phases=viewing.phases | {"view": Phase(200, 0, 1, 1)})
+    assert smaller(launch.load_config("aime.py"), viewing) == []
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "tensor", "link"), [(8, 1, 450e9), (2, 4, 450e9), (16, 1, 400e9), (8, 2, 200e9), (4, 16, 50e9)]
+)
+def test_nodes_hand_on_what_their_network_brings(fsdp, tensor, link):
+    assert CHIPS["h100"].weights_link(fsdp, tensor) == link
+    assert CHIPS["v5p"].weights_link(fsdp, tensor) == CHIPS["v5p"].link
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def test_gradients_do_not_depend_on_blocks(inputs, monkeypatch):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
-def test_a_flash_kernels_output_and_logsumexp_take_the_place_of_a_partial(inputs):
+def test_a_normalized_output_and_its_logsumexp_merge_alike(inputs):
     """With the gradient that flows through the log-sum-exp."""
     queries, prompt, keys, values = inputs
     q, everything = queries[:, 0], jnp.ones((2, 1, 11), bool)
