@@ -85,14 +85,21 @@ def fitting(config: Config, make: Make, chip: Chip | None, tensor: int) -> tuple
     state = (found.held["parameters"] + found.held["moments"] + 2 * found.held["gradients"]) > ROOMY * chip.memory
     changes = [] if state else [(change, other, 1, None) for change, other in smaller(config, found)]
     meshes = [("", config, growth, ways) for growth, ways in roomier(found, chip, tensor)]
-    for change, other, growth, ways in (changes[: TRIES - 1] + meshes)[:TRIES]:
+    waiting = changes[: TRIES - 1] + meshes
+    for _ in range(TRIES):
+        if not waiting:
+            break
+        change, other, growth, ways = waiting.pop(0)
         try:
             arguments, trial = make(other, growth, ways)
         except ValueError as error:  # a mesh that does not divide this model
             said.append(f"{change} mesh of {growth} times the devices, tensor {ways}: {error}".strip())
             continue
-        fits = trial.fits(chip)
-        said.append(f"{change or arguments}: {'fits' if fits else 'does not fit'}, {trial.peak / 1e9:.1f} GB")
+        fits, asked = trial.fits(chip), change if ways is None else f"{arguments} {change}".strip()
+        said.append(f"{asked}: {'fits' if fits else 'does not fit'}, {trial.peak / 1e9:.1f} GB")
         if fits:
             break
+        more = smaller(other, trial)
+        if ways is not None and more:  # this mesh once more, with a good deal less at once
+            waiting.insert(0, (*more[len(more) // 2], growth, ways))
     return found, said
