@@ -145,7 +145,7 @@ def run_job(launch: Launch, config: Config) -> None:
         plan(config, launch, workdir)
         return
     layout = start_devices(launch, config)
-    with layout.active():
+    with layout.active(flash=config.model.flash):
         {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
 
 
@@ -264,7 +264,7 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
         there = target if growth == 1 else find_target(topology)
         text = launch.mesh if tensor is None else f"{len(there.devices) // tensor}x{tensor}"
         layout = PlannedLayout(mesh if tensor is None else make_mesh(text, there.devices))
-        with layout.active():
+        with layout.active(flash=config.model.flash):
             return f"--topology {topology} --mesh {text}", plan_of(config, layout, model, there)
 
     known, fsdp, tensor = target.chip, mesh.shape["fsdp"], mesh.shape["tensor"]

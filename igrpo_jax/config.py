@@ -27,6 +27,8 @@ class ModelConfig:
     """Compute and sampling dtype; auto is bfloat16 on accelerators and float32 on CPU. Master weights are float32."""
     remat: Literal["full", "dots", "none"] = "full"
     """What the backward pass recomputes: every layer; all but the outputs of weight matrices; nothing."""
+    flash: bool = True
+    """Flash attention where the platform has a kernel; without, plain XLA everywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

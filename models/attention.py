@@ -181,7 +181,7 @@ def _kernel(queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
     """The active mesh's kernel for these queries, if it has one."""
     place = here()
     # Cached tokens are decoded one at a time; query heads must lie beside their key heads.
-    if place is None or own.visible is not None:
+    if place is None or not place.flash or own.visible is not None:
         return None
     if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[1]):
         return None

@@ -23,6 +23,8 @@ class Place(Protocol):
 
     device: Any
     """One of its devices, all of which are alike."""
+    flash: bool
+    """Whether flash attention is wanted."""
 
     def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
         """Pins the layout of an activation whose axes are named."""

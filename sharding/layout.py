@@ -18,8 +18,9 @@ from sharding.rules import DECODE, TRAIN, partition, shardings
 class MeshPlace:
     """A mesh as the model sees it; see `models.axes.Place`."""
 
-    def __init__(self, mesh: Mesh):
+    def __init__(self, mesh: Mesh, flash: bool):
         self.mesh = mesh
+        self.flash = flash
         self.device: Any = mesh.devices.flat[0]
 
     def constrain(self, x: jax.Array, axes: Axes) -> jax.Array:
@@ -75,13 +76,13 @@ class Layout:
         return shardings(tree, self.mesh, DECODE)
 
     @contextmanager
-    def active(self) -> Iterator[None]:
+    def active(self, *, flash: bool = True) -> Iterator[None]:
         """Makes this layout's activation constraints hold for whatever is traced inside.
 
         The mesh itself is not set (`jax.set_mesh`): every sharding here names it, and orbax fails to save under one.
         """
 
-        with placed(MeshPlace(self.mesh)):
+        with placed(MeshPlace(self.mesh, flash)):
             yield
 
     def _put(self, tree: Any, spec: PartitionSpec) -> Any:

@@ -87,6 +87,8 @@ def test_cached_and_short_completions_are_left_to_plain_attention(monkeypatch):
     assert not through(monkeypatch, closed_up, one, *inputs(t=attention.BLOCK))[1]
     queries, prompt, own = inputs()
     monkeypatch.setattr(attention, "find", None)  # would fail if it were called
+    with Layout(one).active(flash=False):
+        attend(queries, prompt, own)
     with Layout(one).active():
         attend(queries, prompt, own._replace(visible=jnp.ones((2, 2, 200, 200), bool)))
 
