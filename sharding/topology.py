@@ -1,6 +1,7 @@
 """`--topology v5p:2x2x2`: devices that need not be there, to compile for."""
 
 import difflib
+import functools
 import math
 import os
 import re
@@ -42,8 +43,7 @@ def find_target(text: str) -> Target:
     pattern, example = (r"\d+(x\d+)+", "2x2x2") if chip.platform == "tpu" else (r"\d+", "8")
     if not re.fullmatch(pattern, shape):
         raise ValueError(f"--topology {text!r} has no size; write {name}:{example}")
-    devices = _tpu(name, shape) if chip.platform == "tpu" else _gpu(name, chip, int(shape))
-    return Target(devices, chip.platform, chip)
+    return Target(_devices(name, shape), chip.platform, chip)
 
 
 def grown(text: str, times: int) -> str:
@@ -58,6 +58,13 @@ def grown(text: str, times: int) -> str:
         sizes = sorted([2 * min(sizes), *sorted(sizes)[1:]])
         times //= 2
     return f"{name}:{'x'.join(map(str, sizes))}"
+
+
+@functools.cache
+def _devices(name: str, shape: str) -> Sequence[Any]:
+    """The same objects at every call, for JAX takes others for other devices."""
+    chip = CHIPS[name]
+    return _tpu(name, shape) if chip.platform == "tpu" else _gpu(name, chip, int(shape))
 
 
 def _tpu(name: str, shape: str) -> Sequence[Any]:

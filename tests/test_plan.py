@@ -18,6 +18,7 @@ from igrpo_jax.fitting import fitting, roomier, smaller
 from igrpo_jax.plan import Chip, Phase, Plan
 from models.load import architecture
 from models.presets import PRESETS
+from sharding import topology
 from sharding.chips import CHIPS
 
 HLO = """
@@ -141,6 +142,12 @@ def test_programs_compile_for_accelerators_that_are_not_here(package, topology, 
     programs = {program["name"]: program for program in found["programs"]}
     assert found["fits"] and {"prefill", "decode", "gradient"} <= set(programs)
     assert any("tpu_custom_call" in name or "fmha" in name for name in programs["gradient"]["kernels"])
+
+
+def test_a_topology_that_is_tried_again_has_the_same_devices(monkeypatch):
+    monkeypatch.setattr(topology, "_tpu", lambda name, shape: [object()])
+    assert topology.find_target("v6e:2x2").devices is topology.find_target("v6e:2x2").devices
+    topology._devices.cache_clear()
 
 
 def test_known_models_are_planned_without_the_hub():
