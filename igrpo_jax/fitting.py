@@ -101,5 +101,6 @@ def fitting(config: Config, make: Make, chip: Chip | None, tensor: int) -> tuple
             break
         more = smaller(other, trial)
         if ways is not None and more:  # this mesh once more, with a good deal less at once
-            waiting.insert(0, (*more[len(more) // 2], growth, ways))
+            further, less = more[len(more) // 2]
+            waiting.insert(0, (f"{change} {further}".strip(), less, growth, ways))
     return found, said
