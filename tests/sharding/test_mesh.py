@@ -89,3 +89,11 @@ def test_devices_that_are_only_planned_have_no_slice():
         del place.slice_index
         place.coords = (place.id % 2, place.id // 2 % 2, place.id // 4)
     assert dict(make_mesh("4x2", places).shape) == {"data": 1, "fsdp": 4, "tensor": 2}
+
+
+def test_a_mesh_may_split_an_axis_of_the_torus():
+    places = [Place(index, 0) for index in range(16)]
+    for place in places:
+        place.coords, place.device_kind = (place.id % 4, place.id // 4, 0), "TPU v6 lite"
+    mesh = make_mesh("8x2", places)
+    assert sorted(place.id for place in mesh.devices.flat) == list(range(16))
