@@ -224,6 +224,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
+    from igrpo_jax.checkpoint import newest_params
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
     from models.load import find
@@ -233,7 +234,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         run = assemble(config, layout, found, reward)
-        params, step = newest(run.learner, workdir)
+        params, step = newest_params(workdir / "checkpoints", run.learner)
         params = initial_policy(config, layout, found) if params is None else params
         results = {"step": step} | run_evaluations(run, params)
         if layout.processes.first:
@@ -300,10 +301,11 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
+    from igrpo_jax.checkpoint import newest_params
     from models.load import find
 
     found = find(config.model.source)
-    params, step = newest(make_learner(config, layout, found.config), workdir)
+    params, step = newest_params(workdir / "checkpoints", make_learner(config, layout, found.config))
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
     write_export(params, found, workdir)
@@ -371,19 +373,6 @@ def pool_of(config: Config, layout: Any, shapes: Any) -> Any:
         prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
         max_completion_length=shapes.completion,
     )
-
-
-def newest(learner: Any, workdir: Path) -> tuple[Any, int]:
-    """Parameters of the newest checkpoint and its step; None and 0 without one."""
-    from igrpo_jax.checkpoint import Checkpoints
-
-    if not (workdir / "checkpoints").is_dir():
-        return None, 0
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
-    step = checkpoints.latest()
-    params = None if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
-    checkpoints.close()
-    return params, step or 0
 
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from igrpo_jax.learner import TrainState
+from igrpo_jax.learner import Learner, TrainState
+from igrpo_jax.types import PyTree
 
 
 class Checkpoints:
@@ -52,6 +53,17 @@ class Checkpoints:
         """Waits until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
+
+
+def newest_params(directory: Path, learner: Learner) -> tuple[PyTree | None, int]:
+    """Parameters of the newest checkpoint and its step; None and 0 without one."""
+    if not directory.is_dir():
+        return None, 0
+    checkpoints = Checkpoints(directory, keep=None)
+    step = checkpoints.latest()
+    params = None if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
+    checkpoints.close()
+    return params, step or 0
 
 
 def _named(tree: Any) -> dict[str, Any]:

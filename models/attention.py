@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from models.axes import here
+from models.axes import Place, here
 from models.config import DecoderConfig
 from models.kernels import Kernel, find
 
@@ -95,9 +95,10 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
     t = queries.shape[2]
     if t <= BLOCK:
         return _attend(queries, prompt, own, 0)
-    kernel = _kernel(queries, own)
-    if kernel is not None:
-        return _attend_kernel(kernel, queries, prompt, own)
+    place = here()
+    kernel = None if place is None else _kernel(place, queries, own)
+    if place is not None and kernel is not None:
+        return _attend_kernel(place, kernel, queries, prompt, own)
     count = -(-t // BLOCK)
     size = -(-t // count)
     stride = size * max(2, -(-count // SEGMENTS))
@@ -177,21 +178,18 @@ def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | in
     return (found.out / found.total).astype(queries.dtype)
 
 
-def _kernel(queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
-    """The active mesh's kernel for these queries, if it has one."""
-    place = here()
-    # Cached tokens are decoded one at a time; query heads must lie beside their key heads.
-    if place is None or not place.flash or own.visible is not None:
+def _kernel(place: Place, queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
+    """The mesh's kernel for these queries, if it has one."""
+    # A ring's slots are in no order that a kernel knows, and query heads must lie beside their key heads.
+    if not place.flash or own.visible is not None:
         return None
     if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[1]):
         return None
     return find(place.device, queries.dtype, queries.shape[-1])
 
 
-def _attend_kernel(kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
+def _attend_kernel(place: Place, kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
     """All samples of a problem as rows of their own, each with a copy of the prompt's keys."""
-    place = here()
-    assert place is not None
 
     def local(queries, keys, values, *prompt):
         p, g, t, n, h = queries.shape

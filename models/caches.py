@@ -82,11 +82,15 @@ def resize(tree: PyTree, capacity: int) -> PyTree:
 
     def fit(x, slots):
         size = x.shape[slots]
+        kept = min(size, capacity)
         if isinstance(tree, Cache):
-            x = jax.lax.slice_in_dim(jnp.roll(x, -tree.next, slots), max(size - capacity, 0), size, axis=slots)
+            # A gather: `jnp.roll` makes a second copy of all caches on CPU.
+            x = jnp.take(x, (tree.next + size - kept + jnp.arange(kept)) % size, axis=slots, mode="clip")
+        else:
+            x = jax.lax.slice_in_dim(x, 0, kept, axis=slots)
         more = [(0, 0)] * x.ndim
-        more[slots] = (0, max(capacity - size, 0))
-        return jax.lax.slice_in_dim(jnp.pad(x, more), 0, capacity, axis=slots)
+        more[slots] = (0, capacity - kept)
+        return jnp.pad(x, more)
 
     def layer(x):
         return KeyValues(fit(x.keys, x.keys.ndim - 1), fit(x.values, x.values.ndim - 2))

@@ -1,6 +1,5 @@
 """A mesh and the rule table as the object the algorithm places its arrays with."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,8 +34,8 @@ class MeshPlace:
 
     def ways(self, axis: str, size: int) -> int:
         """Into how many parts an axis of that size is cut."""
-        (target,) = partition((axis,), (size,), self.mesh, TRAIN, "activation")
-        return math.prod(self.mesh.shape[name] for name in ((target,) if isinstance(target, str) else target or ()))
+        spec = partition((axis,), (size,), self.mesh, TRAIN, "activation")
+        return size // NamedSharding(self.mesh, spec).shard_shape((size,))[0]
 
     def _spec(self, x: jax.Array, axes: Axes) -> PartitionSpec:
         return partition(axes, x.shape, self.mesh, TRAIN, "activation")
