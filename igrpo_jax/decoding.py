@@ -48,7 +48,8 @@ class Admission(NamedTuple):
 
     Attributes:
       fresh: slots that are filled anew.
-      source: the prompt's row among the prefilled ones of the slot's own shard.
+      source: where the prompt is, counted through the slots of the slot's own shard, as they were, and the prefilled
+        prompts behind them; slots that are not fresh name themselves.
       wanted: samples to draw, the others of the W lanes stay idle.
       offset: number of the first of these samples inside their request.
       ids: problem identities.
@@ -82,8 +83,7 @@ class Limits(NamedTuple):
 def admit(
     model: Model,
     state: Slots,
-    prefix: PyTree,
-    first: Float[Array, "F D"],
+    arrived: tuple[Float[Array, "F D"], PyTree] | None,
     new: Admission,
     seed: KeyArray,
     step: Int[Array, ""],
@@ -91,20 +91,25 @@ def admit(
     capacity: int,
     shards: int,
 ) -> Slots:
-    """Fills the fresh slots with prefilled prompts; the F prompts and the slots are split over the shards alike."""
+    """Fills the fresh slots with what `prefill` gave, if anything, or with prompts of other slots.
 
-    def take(x):
-        split = x.reshape(shards, -1, *x.shape[1:])
-        rows = jax.vmap(lambda part, index: part[index])(split, new.source.reshape(shards, -1))
-        return rows.reshape(-1, *x.shape[1:])
+    The slots and the F prompts are split over the shards alike.
+    """
+
+    def take(*parts):
+        there = [x.reshape(shards, -1, *x.shape[1:]) for x in parts]
+        rows = jax.vmap(lambda part, index: part[index])(jnp.concatenate(there, axis=1), new.source.reshape(shards, -1))
+        return rows.reshape(-1, *rows.shape[2:])
 
     def put(now, then):
         return jnp.where(jnp.expand_dims(new.fresh, tuple(range(1, now.ndim))), then, now)
 
     lane = jnp.arange(state.active.shape[1])[None, :]
     keys = row_keys(seed, step, new.stages, new.ids, new.offset[:, None] + lane)
-    arrived = jax.tree.map(take, (model.resize(prefix, capacity), first))
-    prefix, first = jax.tree.map(put, (state.prefix, state.first), arrived)
+    parts = [(state.first, state.prefix)]
+    if arrived is not None:
+        parts.append((arrived[0], model.resize(arrived[1], capacity)))
+    first, prefix = jax.tree.map(take, *parts)
     return state._replace(
         prefix=prefix,
         first=first,

@@ -64,7 +64,7 @@ def make_pool(
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:
         slots, lanes = rows, 1
-    few = -(-slots // 16)
+    few = -(-slots * lanes // max(groups) // 16)
     many = max(few, min(slots, TOGETHER // max(prompts)))
     return Pool(
         slots=slots * shards,
@@ -100,10 +100,11 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
     return stops
 
 
-def no_admission(slots: int) -> Admission:
+def no_admission(slots: int, shards: int) -> Admission:
     """Work for none of the slots, to be filled in."""
     zeros = lambda dtype: np.zeros(slots, dtype)
-    return Admission(zeros(bool), zeros(np.int32), zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32))
+    themselves = np.arange(slots, dtype=np.int32) % (slots // shards)
+    return Admission(zeros(bool), themselves, zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32))
 
 
 class Programs:
@@ -192,8 +193,8 @@ class Programs:
         truncation, stops, limits, step = everywhere(
             (truncation, padded_stops([0]), Limits(none, none, none, none), none)
         )
-        nothing = rows(no_admission(pool.slots))
-        arrived = []
+        nothing = rows(no_admission(pool.slots, self._layout.num_row_shards))
+        arrived: list[Any] = [None]
         for prompt in pool.prompts:
             for size in pool.prefill:
                 text = rows((np.zeros((size, prompt), np.int32), np.ones(size, np.int32)))
@@ -201,10 +202,8 @@ class Programs:
             for own in pool.completions:
                 state = self.resize(state, prompt=prompt, own=own)
                 state = self.decode(view, truncation, stops, limits, state=state)
-            for first, prefix in arrived:
-                state = self.admit(
-                    state, prefix=prefix, first=first, new=nothing, seed=seed, step=step, capacity=prompt
-                )
+            for some in arrived:
+                state = self.admit(state, arrived=some, new=nothing, seed=seed, step=step, capacity=prompt)
             state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
         prefix, cache = state.prefix, state.cache
         del state  # two copies of one of them are all that a run ever holds, so this must hold no more

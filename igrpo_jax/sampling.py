@@ -23,6 +23,9 @@ from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usa
 PATIENCE = 32
 """Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""
 
+REFILL = 16
+"""One in so many slots are idle before they are filled; each time the prefixes are copied."""
+
 
 class Sampler:
     """Draws completions of requests, and of the requests that follow from them.
@@ -161,6 +164,7 @@ class _Flight:
         self.waiting: deque[_Job] = deque()
         self.following: deque[Future] = deque()
         self.tasks: list[_Task | None] = [None] * pool.slots
+        self.held: list[_Job | None] = [None] * pool.slots
         self.active = np.zeros((pool.slots, pool.lanes), bool)
         self.lengths = np.zeros((pool.slots, pool.lanes), int)
         self.sizes = (pool.prompts[0], pool.completions[0])
@@ -209,42 +213,52 @@ class _Flight:
         """Fills idle slots with waiting work, as many prompts at a time as are prefilled at once."""
         while self.waiting and None in self.tasks:
             new, texts = self.choose()
-            longest = max(map(len, texts))
-            size = min(n for n in self.pool.prompts if n >= longest)
-            tokens, lengths = pad_prompts(texts, size)
-            first, prefix = self.programs.prefill(self.view, *self.layout.rows((tokens, lengths)))
+            arrived = None
+            if texts:
+                longest = max(map(len, texts))
+                size = min(n for n in self.pool.prompts if n >= longest)
+                arrived = self.programs.prefill(self.view, *self.layout.rows(pad_prompts(texts, size)))
             self.fit()
             self.state = self.programs.admit(
-                self.state, prefix=prefix, first=first, new=self.layout.rows(new), seed=self.seed, step=self.step,
+                self.state, arrived=arrived, new=self.layout.rows(new), seed=self.seed, step=self.step,
                 capacity=self.sizes[0],
             )  # fmt: skip
 
     def choose(self) -> tuple[Admission, list[list[int]]]:
-        """Gives waiting samples to idle slots, shards in turn; the admission, and the prompts to prefill by shard."""
+        """Gives waiting samples to idle slots; the admission, and the prompts to prefill, shard after shard.
+
+        A prompt goes where it is already, in a slot or among those to prefill, else where most slots are idle.
+        """
         pool, shards = self.pool, self.layout.num_row_shards
         slots, room = pool.slots // shards, pool.prefill[-1] // shards
-        new = no_admission(pool.slots)
-        jobs: list[list[_Job]] = [[] for _ in range(shards)]
-        for slot in sorted(range(pool.slots), key=lambda s: (s % slots, s // slots)):
-            if not self.waiting:
+        new = no_admission(pool.slots, shards)
+        idle = [[s for s in range(n * slots, (n + 1) * slots) if self.tasks[s] is None] for n in range(shards)]
+        held = [self.held[n * slots : (n + 1) * slots] for n in range(shards)]
+        places = [{job: slot for slot, job in enumerate(some) if job} for some in held]
+        fresh: list[list[_Job]] = [[] for _ in range(shards)]
+        while self.waiting:
+            job = self.waiting[0]
+            able = [n for n in range(shards) if idle[n] and (job in places[n] or len(fresh[n]) < room)]
+            if not able:
                 break
-            job, there = self.waiting[0], jobs[slot // slots]
-            if self.tasks[slot] is not None or (job not in there and len(there) == room):
-                continue
-            if job not in there:
-                there.append(job)
-            task = _Task(job, job.taken, min(pool.lanes, job.request.num_samples - job.taken))
-            self.tasks[slot], job.taken = task, job.taken + task.count
-            self.lengths[slot] = 0
-            request = job.request
-            values = (True, there.index(job), task.count, task.offset, request.id, request.stage)
+            shard = max(able, key=lambda n: (job in places[n], len(idle[n])))
+            if job not in places[shard]:
+                places[shard][job] = slots + len(fresh[shard])
+                fresh[shard].append(job)
+            slot, request = idle[shard].pop(0), job.request
+            count = min(pool.lanes, request.num_samples - job.taken)
+            values = (True, places[shard][job], count, job.taken, request.id, request.stage)
             for array, value in zip(new, values, strict=True):
                 array[slot] = value
+            self.tasks[slot], self.held[slot] = _Task(job, job.taken, count), job
+            self.lengths[slot], job.taken = 0, job.taken + count
             if job.taken == request.num_samples:
                 self.waiting.popleft()
-        most = max(map(len, jobs))
+        most = max(map(len, fresh))
+        if not most:
+            return new, []
         room = min(size // shards for size in pool.prefill if size // shards >= most)
-        rows = [there[i] if i < len(there) else None for there in jobs for i in range(room)]
+        rows = [some[i] if i < len(some) else None for some in fresh for i in range(room)]
         return new, [job.request.prompt if job else [0] for job in rows]
 
     def fit(self) -> None:
@@ -255,6 +269,7 @@ class _Flight:
             min(n for n in self.pool.prompts if n >= longest),
             min(n for n in self.pool.completions if n >= ahead),
         )
+        self.held = [job if job and len(job.request.prompt) <= sizes[0] else None for job in self.held]
         if sizes != self.sizes:
             prompt, own = (new if new != old else None for new, old in zip(sizes, self.sizes, strict=True))
             self.state = self.programs.resize(self.state, prompt=prompt, own=own)
@@ -264,7 +279,7 @@ class _Flight:
         """Decodes until enough slots are idle to be filled together, and learns what every lane does."""
         self.fit()
         active = sum(task is not None for task in self.tasks)
-        wake = self.pool.slots - active + min(self.pool.prefill[0], active)
+        wake = self.pool.slots - active + min(-(-self.pool.slots // REFILL), active)
         soon = self.settings.stop_strings or (self.following and active < self.pool.slots)
         length = self.settings.max_completion_length
         limits = Limits(*map(np.int32, (length, self.sizes[1], wake, PATIENCE if soon else length)))

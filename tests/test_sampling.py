@@ -141,6 +141,7 @@ def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
 
 def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(written, one, monkeypatch):
     monkeypatch.setattr(sampling, "PATIENCE", 0)
+    monkeypatch.setattr(sampling, "REFILL", 1)
     sampler, states = sampler_of(one, completions=(4, 12)), []
     run = partial(written, "abcdefg", sampler=sampler)
     assert completions(run("ae")) == ["bcdefg", "fg"]
@@ -181,7 +182,7 @@ def test_a_pool_holds_all_problems_or_its_rows():
     assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
     few = make(rows=18, problems=5, groups=(4, 8), shards=2)
     assert make(rows=0, problems=5, groups=(4, 8), shards=2, prompts=(500, 300)).prefill == (2, 4)
-    assert few == Pool(slots=36, lanes=1, prefill=(4, 36), prompts=(5, 9), completions=(64, 70))
+    assert few == Pool(slots=36, lanes=1, prefill=(2, 36), prompts=(5, 9), completions=(64, 70))
 
 
 TRUNCATIONS = [
