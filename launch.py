@@ -334,14 +334,15 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
     from igrpo_jax.prompts import Prompter, refinement_limit
-    from igrpo_jax.rewards import divided
     from igrpo_jax.sampling import Sampler
     from igrpo_jax.train import Run, Shapes
     from models import decoder
 
     tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt)
-    data = load_problems(config, count_tokens=lambda texts: [len(prompter.question(text)) for text in texts])
+    divide = layout.processes.divide
+    count = lambda questions: [len(prompter.question(question)) for question in questions]
+    data = load_problems(config, count_tokens=partial(divide, "lengths", count))
     longest = data.longest_prompt
     shapes = Shapes(
         prompt=longest,
@@ -354,10 +355,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     if config.data.eval and config.eval.num_samples % pool.lanes:
         evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
     learner = make_learner(config, layout, found.config)
-    others = layout.processes
-    if others.count > 1:
-        reward = divided(reward, index=others.index, count=others.count, share=others.share)
-    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals)
+    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
 
 
 def pool_of(config: Config, layout: Any, shapes: Any) -> Any:

@@ -93,10 +93,10 @@ def replay(lengths: np.ndarray) -> None:
     )
     keys, wanted = np.asarray(jax.random.key_data(named))[:, 0], lengths.reshape(-1).astype(np.int32)
 
-    def ending(state, tokens, logprobs, stops, length):
+    def ending(state, who, tokens, logprobs, stops, length):
         same = jnp.all(state.keys[:, :, None] == keys[None, None], axis=-1)
         own = jnp.sum(jnp.where(same, wanted[None, None], 0), axis=-1)
-        return append(state, tokens, logprobs, stops, jnp.minimum(length, own))
+        return append(state, who, tokens, logprobs, stops, jnp.minimum(length, own))
 
     decoding._append = ending
 

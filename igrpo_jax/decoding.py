@@ -123,7 +123,7 @@ def admit(
 def decode(
     model: Model, view: PyTree, truncation: Truncation, stops: Int[Array, " stops"], limits: Limits, state: Slots
 ) -> Slots:
-    """Draws tokens in every active lane until one of the limits is reached."""
+    """Draws tokens in every active lane until one of the limits is reached; first tokens need no step."""
     end = state.steps + limits.steps
 
     def unfinished(state: Slots):
@@ -131,28 +131,35 @@ def decode(
         longest = jnp.max(jnp.where(state.active, state.lengths, 0))
         return (idle < limits.wake) & (state.steps < end) & (longest <= limits.room)
 
-    def token(state: Slots) -> Slots:
-        used = jnp.maximum(state.lengths - 1, 0)  # what a lane without tokens writes is older, and never seen
-        hidden, cache = model.extend(view, state.last[..., None], state.prefix, state.cache, used)
-        hidden = jnp.where((state.lengths == 0)[..., None], state.first[:, None], hidden[:, :, 0])
+    def drawn(state: Slots, hidden: Float[Array, "S W D"], who: Bool[Array, "S W"]) -> Slots:
         uniform = uniforms(jax.random.wrap_key_data(state.keys), state.lengths)
         tokens, logprobs = draw(model.unembed(view, hidden), uniform, truncation)
-        return _append(state._replace(cache=cache), tokens, logprobs, stops, limits.length)
+        return _append(state, who, tokens, logprobs, stops, limits.length)
 
-    return jax.lax.while_loop(unfinished, token, state)
+    def first(state: Slots) -> Slots:
+        hidden = jnp.broadcast_to(state.first[:, None], (*state.active.shape, state.first.shape[-1]))
+        return drawn(state, hidden, state.active & (state.lengths == 0))
+
+    def token(state: Slots) -> Slots:
+        used = jnp.maximum(state.lengths - 1, 0)
+        hidden, cache = model.extend(view, state.last[..., None], state.prefix, state.cache, used)
+        return drawn(state._replace(cache=cache, steps=state.steps + 1), hidden[:, :, 0], state.active)
+
+    small = state._replace(prefix=None, cache=None)  # a branch could copy what passes through it
+    begun = jax.lax.cond(jnp.any(state.active & (state.lengths == 0)), first, lambda same: same, small)
+    return jax.lax.while_loop(unfinished, token, begun._replace(prefix=state.prefix, cache=state.cache))
 
 
-def _append(state: Slots, tokens: Array, logprobs: Array, stops: Array, length: Any) -> Slots:
-    """Writes down one token a lane; lanes that have ended keep theirs."""
-    place = jnp.where(state.active, state.lengths, state.tokens.shape[2])  # out of bounds is dropped
+def _append(state: Slots, who: Array, tokens: Array, logprobs: Array, stops: Array, length: Any) -> Slots:
+    """Writes down one token in some of the active lanes."""
+    place = jnp.where(who, state.lengths, state.tokens.shape[2])  # out of bounds is dropped
     write = jax.vmap(jax.vmap(lambda row, place, value: row.at[place].set(value, mode="drop")))
-    lengths = state.lengths + state.active
+    lengths = state.lengths + who
     ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length)
     return state._replace(
-        active=state.active & jnp.logical_not(ended),
-        last=jnp.where(state.active, tokens, state.last),
+        active=state.active & jnp.logical_not(who & ended),
+        last=jnp.where(who, tokens, state.last),
         lengths=lengths,
         tokens=write(state.tokens, place, tokens),
         logprobs=write(state.logprobs, place, logprobs),
-        steps=state.steps + 1,
     )

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from igrpo_jax.prompts import Prompter
-from igrpo_jax.rollout import Group, Reward, Stage, grade, stage_of, tokens_of
-from igrpo_jax.types import Problem, Request, Sample, Samples
+from igrpo_jax.rewards import Scores
+from igrpo_jax.rollout import Answer, Groups, Reward, Stage, answered, stage_of, tokens_of
+from igrpo_jax.types import Divide, Problem, Request, Sample, Samples, alone
 
 BARE, DRAFTED = 3, 4
 """Stage numbers of evaluation; the step is always 0, so that evaluations before and after share their noise."""
@@ -23,6 +24,7 @@ def evaluate(
     num_samples: int,
     refine: bool,
     refinement_limit: int,
+    divide: Divide = alone,
 ) -> dict[str, float]:
     """Accuracy of the policy on some problems.
 
@@ -34,26 +36,24 @@ def evaluate(
       num_samples: n, samples a problem.
       refine: also answer with the first bare sample as a draft in the prompt.
       refinement_limit: tokens that such a prompt may have.
+      divide: as for `rollout`.
 
     Returns:
       `avg@n`, `avg@n_stderr`, `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`, `clipped_ratio`; with `refine`
       the same under `drafted/`.
     """
-    groups: dict[int, dict[int, Group]] = {BARE: {}, DRAFTED: {}}
+    groups: Groups = {BARE: {}, DRAFTED: {}}
 
-    def drafted(p: int) -> Request:
-        draft = tokens_of(groups[BARE][p].samples, 0)
-        prompt = prompter.refinement(problems[p].question, draft, limit=refinement_limit)
-        return Request(p, problems[p].id, DRAFTED, prompt, num_samples)
+    def answer(request: Request, samples: Samples, texts: list[str], scores: Scores) -> Answer:
+        if not refine or request.stage == DRAFTED:
+            return Answer(scores)
+        question = problems[request.index].question
+        return Answer(scores, prompt=prompter.refinement(question, tokens_of(samples, 0), limit=refinement_limit))
 
-    def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
-        for (request, _), group in zip(finished, grade(finished, problems, reward, prompter), strict=True):
-            groups[request.stage][request.index] = group
-        return [drafted(request.index) for request, _ in finished if refine and request.stage == BARE]
-
-    prompts = [prompter.question(problem.question) for problem in problems]
-    pairs = enumerate(zip(problems, prompts, strict=True))
-    sample([Request(p, problem.id, BARE, prompt, num_samples) for p, (problem, prompt) in pairs], step=0, follow=follow)
+    answered(
+        problems, groups, answer, sizes=(num_samples, num_samples), sample=sample, reward=reward, prompter=prompter,
+        step=0, divide=divide,
+    )  # fmt: skip
 
     def summary(number: int) -> dict[str, float]:
         return _summary(stage_of(number, [groups[number][p] for p in range(len(problems))], scale=False))

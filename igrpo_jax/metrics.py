@@ -1,9 +1,11 @@
 """What a rollout says about itself, under the field's names."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from igrpo_jax.config import Config
-from igrpo_jax.rollout import Rollout, Stage
+from igrpo_jax.rollout import Rollout, Stage, tokens_of
 
 
 def stage_metrics(stage: Stage) -> dict[str, float]:
@@ -53,12 +55,9 @@ def _refine_metrics(drafts: Stage, chosen: np.ndarray, refinements: Stage) -> di
     rows = np.arange(len(chosen))
     draft_right, right = _right(drafts)[rows, chosen], _right(refinements)
     flat = (refinements.rewards == refinements.rewards[:, :1]).all(axis=1)
-    copied = [
-        text.strip() == drafts.texts[p][chosen[p]].strip() for p, row in enumerate(refinements.texts) for text in row
-    ]
     metrics = {
         "refine/gain": (refinements.rewards.mean(axis=1) - drafts.rewards[rows, chosen]).mean(),
-        "refine/copied": np.mean(copied),
+        "refine/copied": refinements.copied.mean() / refinements.rewards.shape[1],
         "refine/zero_std_right": (flat & draft_right).mean(),
         "refine/zero_std_wrong": (flat & ~draft_right).mean(),
     }
@@ -69,20 +68,23 @@ def _refine_metrics(drafts: Stage, chosen: np.ndarray, refinements: Stage) -> di
     return {name: float(value) for name, value in metrics.items()}
 
 
-def sample_rows(rollout: Rollout, config: Config) -> list[dict]:
+def sample_rows(rollout: Rollout, config: Config, text: Callable[[list[int]], str]) -> list[dict]:
     """The first rows of a rollout for samples.jsonl and the table of samples."""
     rows = []
     for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
         row: dict = {"question": problem.question, "draft": None, "draft_reward": None}
         if rollout.drafts is not None and rollout.chosen is not None:
             best = int(rollout.chosen[p])
-            row |= {"draft": rollout.drafts.texts[p][best], "draft_reward": float(rollout.drafts.rewards[p, best])}
+            row |= {
+                "draft": text(tokens_of(rollout.drafts.samples, p, best)),
+                "draft_reward": float(rollout.drafts.rewards[p, best]),
+            }
         stage = rollout.refinements
         flat = p * stage.rewards.shape[1]
         rows.append(
             row
             | {
-                "refinement": stage.texts[p][0],
+                "refinement": text(tokens_of(stage.samples, p, 0)),
                 "reward": float(stage.rewards[p, 0]),
                 "advantage": float(stage.advantages[p, 0]),
                 "parsed": stage.scores.parsed[flat],

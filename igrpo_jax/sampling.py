@@ -334,7 +334,7 @@ class _Flight:
     def cut(self, job: _Job) -> Samples:
         """The samples of a complete job, each ended behind its first stop string, nothing behind their ends."""
         tokens, logprobs, lengths = job.tokens, job.logprobs, job.lengths
-        self.tokens += int(lengths.sum())
+        self.tokens += int((lengths - 1).sum())
         ended = np.isin(np.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0], self.stop_set)
         for row in range(len(lengths)) if self.settings.stop_strings else ():
             stop = stop_string_length(tokens[row][: lengths[row]].tolist(), self.settings.stop_strings, self.text)

@@ -21,7 +21,7 @@ from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, rollout
 from igrpo_jax.runlog import RunLog
 from igrpo_jax.sampling import Sampler
-from igrpo_jax.types import Follow, Layout, Problem, PyTree, Request, Sample, Usage
+from igrpo_jax.types import Divide, Follow, Layout, Problem, PyTree, Request, Sample, Usage
 from igrpo_jax.updates import update
 
 WARM_STEPS = 2
@@ -53,6 +53,7 @@ class Run(NamedTuple):
       evaluator: the sampler of evaluations; the same one where its lanes divide `eval.num_samples`.
       batches: step -> problems, a pure function.
       evals: name -> problems of each evaluation set.
+      divide: lets every process do a part of the work on hosts.
     """
 
     config: Config
@@ -65,6 +66,7 @@ class Run(NamedTuple):
     shapes: Shapes
     batches: Callable[[int], list[Problem]]
     evals: Mapping[str, Sequence[Problem]]
+    divide: Divide
 
 
 def train(
@@ -103,7 +105,7 @@ def train(
         if last or (config.train.eval_every and done % config.train.eval_every == 0):
             metrics |= run_evaluations(run, state.params)
         log.metrics(done, metrics)
-        log.samples(done, sample_rows(experience, config))
+        log.samples(done, sample_rows(experience, config, run.prompter.text))
         log.advance(done, metrics)
         if last or done % config.train.save_every == 0:
             checkpoints.save(done, state)
@@ -127,6 +129,7 @@ def train_step(
             seed=config.seed,
             step=step,
             refinement_limit=run.shapes.refinement,
+            divide=run.divide,
         )
         del view
         metrics = rollout_metrics(experience)
@@ -177,6 +180,7 @@ def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
             num_samples=config.eval.num_samples,
             refine=config.eval.refine,
             refinement_limit=run.shapes.refinement,
+            divide=run.divide,
         )
         results |= {f"eval/{name}/{key}": value for key, value in metrics.items()}
     return results

@@ -90,7 +90,7 @@ class Usage(NamedTuple):
     """How sampling spent its time.
 
     Attributes:
-      tokens: that were drawn.
+      tokens: that were decoded: each completion's first is prefill's.
       row_steps: decode steps times the rows that each computed.
       seconds: on the device's programs, by stage number.
       waited: seconds without any work for the device, waiting for what follows.
@@ -210,6 +210,15 @@ class Sample(Protocol):
     """
 
     def __call__(self, requests: Sequence[Request], *, step: int, follow: Follow) -> Usage: ...
+
+
+Divide = Callable[[str, Callable[[Any], Sequence[Any]], Sequence[Any]], list[Any]]
+"""`divide(name, work, items)` is `list(work(items))`, one result an item; every process of a run does a part of it."""
+
+
+def alone(name: str, work: Callable[[Any], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+    """`Divide` for a run of one process."""
+    return list(work(items))
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ import pickle
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -51,6 +51,31 @@ class Processes:
           ValueError: a process does not answer.
         """
         return [value] if self.count == 1 else self._tell(name, value, range(self.count))
+
+    def divide(self, name: str, work: Callable[[Any], Sequence[Any]], items: Sequence[Any]) -> list[Any]:
+        """`list(work(items))`, one result an item: every process does a part of them and learns the others' results.
+
+        Raises:
+          ValueError: the work fails in any process, or the processes have different numbers of items.
+        """
+        if self.count == 1:
+            return list(work(items))
+        part = items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count]
+        done, error = [], None
+        try:
+            done = list(work(part)) if part else []
+        except Exception as raised:  # whatever it is: the others wait for an answer
+            error = str(raised) or repr(raised)
+        answers = self.share(name, (len(items), done, error))
+        for index, (size, _, error) in enumerate(answers):
+            if error is not None:
+                raise ValueError(error)
+            if size != len(items):
+                raise ValueError(
+                    f"process {index} has {size} {name} where process {self.index} has {len(items)}; "
+                    "give all of them the same data"
+                )
+        return [result for _, results, _ in answers for result in results]
 
     def once(self, action: Callable[[], None]) -> None:
         """Lets the first process do something while the others wait; its ValueError is raised in all."""

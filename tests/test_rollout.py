@@ -150,7 +150,7 @@ def test_metrics_say_what_refining_did():
 
 def test_sample_rows_hold_what_a_reader_wants():
     script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
-    rows = sample_rows(run(script), Config(train=TrainConfig(sample_rows=1)))
+    rows = sample_rows(run(script), Config(train=TrainConfig(sample_rows=1)), lambda tokens: "".join(map(chr, tokens)))
     assert rows == [
         {
             "question": "Q7", "draft": "right", "draft_reward": 1.0, "refinement": "right", "reward": 1.0,

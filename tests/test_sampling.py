@@ -154,10 +154,29 @@ def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(writ
 
     monkeypatch.setattr(sampler._programs, "decode", decoded)
     assert completions(run("ee")) == ["fg", "fg"]
-    assert states == [(3, 4)]
+    assert states == [(2, 4)]
     states.clear()
     assert completions(run("ez")) == ["fg", "z" * 12]
-    assert states == [(5, 4), (12, 12)]
+    assert states == [(4, 4), (11, 12)]
+
+
+def test_a_prompt_that_a_slot_holds_is_not_prefilled_again(one, monkeypatch):
+    sampler, prefilled = sampler_of(one), []
+    draw = partial(
+        sampler.complete, one.everywhere(np.zeros((256, 256), np.float32)), step=0, stage=1,
+        settings=SamplingConfig(max_completion_length=5, temperature=1.0),
+    )  # fmt: skip
+    draw([[9]], ids=[0], num_samples=1)
+    prefill = sampler._programs.prefill
+
+    def counted(view, tokens, lengths):
+        prefilled.extend(np.asarray(tokens)[:, 0].tolist())
+        return prefill(view, tokens, lengths)
+
+    monkeypatch.setattr(sampler._programs, "prefill", counted)
+    samples = draw([[5], [6]], ids=[1, 2], num_samples=7)
+    assert sorted(i for i in prefilled if i) == [5, 6]
+    assert samples.lengths.tolist() == [[5] * 7] * 2 and len(np.unique(samples.tokens.reshape(14, -1), axis=0)) == 14
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, ["b", "g"]), (2, ["bc", "g"])])

@@ -1,7 +1,6 @@
 """Rewards: reads answers out of completions, grades them in killable processes, and says why. Imports no jax."""
 
 from igrpo_jax.rewards.compare import compare, gold_is_parsable
-from igrpo_jax.rewards.divided import divided
 from igrpo_jax.rewards.extract import extract_answer
 from igrpo_jax.rewards.load import load_rewards
 from igrpo_jax.rewards.pool import GraderPool
@@ -15,7 +14,6 @@ __all__ = [
     "Scores",
     "Verdict",
     "compare",
-    "divided",
     "extract_answer",
     "gold_is_parsable",
     "load_rewards",

@@ -67,6 +67,40 @@ def test_what_is_done_once_fails_everywhere(together):
     assert [str(error) for error in results] == ["the workdir cannot be written"] * 3 and done == [1]
 
 
+@pytest.mark.parametrize(("count", "size"), [(2, 7), (3, 12), (4, 2), (1, 3)])
+def test_work_is_divided_and_its_results_are_everywhere(together, count, size):
+    parts = [[] for _ in range(count)]
+
+    def square(process):
+        def work(items):
+            assert len(items) > 0
+            parts[process.index] += items
+            return [item**2 for item in items]
+
+        return [process.divide("squares", work, list(range(start, start + size))) for start in (0, 50)]
+
+    results, _ = together(count, square)
+    assert results == [[[i**2 for i in range(start, start + size)] for start in (0, 50)]] * count
+    assert sorted(item for part in parts for item in part) == [*range(size), *range(50, 50 + size)]
+    assert max(map(len, parts)) <= 2 * -(-size // count)
+
+
+def test_an_error_in_one_part_is_raised_in_all(together):
+    def lengths(items):
+        if "bad" in items:
+            raise TypeError("reward 'length' raised")
+        return [len(item) for item in items]
+
+    results, _ = together(3, lambda p: p.divide("lengths", lengths, ["a", "b", "c", "d", "bad", "f"]))
+    assert [(type(error), str(error)) for error in results] == [(ValueError, "reward 'length' raised")] * 3
+
+
+def test_processes_with_different_work_say_so(together):
+    results, _ = together(2, lambda p: p.divide("problems", list, [0] * (3 + p.index)))
+    assert "process 1 has 4 problems where process 0 has 3" in str(results[0]) and "same data" in str(results[0])
+    assert "process 0 has 3 problems where process 1 has 4" in str(results[1])
+
+
 def test_alone_nothing_is_asked():
     alone = Processes()
     assert (alone.first, alone.agree(3), alone.share("x", 4)) == (True, 3, [4])
