@@ -137,7 +137,7 @@ def plan(
         )
     with suppress(NoRoom):
         recorder.compile("optimizer", learner.optimizer_program((learner.report(part),)))
-    found = {program.name: program for program in recorder.programs}
+    found = {one.name: one for one in sorted(recorder.programs, key=lambda one: one.peak)}  # the largest of a name
     memory = {
         "parameters": held(state.params),
         "moments": held(state.moments),

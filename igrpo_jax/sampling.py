@@ -227,7 +227,7 @@ class _Flight:
     def choose(self) -> tuple[Admission, list[list[int]]]:
         """Gives waiting samples to idle slots; the admission, and the prompts to prefill, shard after shard.
 
-        A prompt goes where it is already, in a slot or among those to prefill, else where most slots are idle.
+        A shard goes on with prompts that its slots hold already; else it begins one that no other shard holds.
         """
         pool, shards = self.pool, self.layout.num_row_shards
         slots, room = pool.slots // shards, pool.prefill[-1] // shards
@@ -235,16 +235,24 @@ class _Flight:
         idle = [[s for s in range(n * slots, (n + 1) * slots) if self.tasks[s] is None] for n in range(shards)]
         held = [self.held[n * slots : (n + 1) * slots] for n in range(shards)]
         places = [{job: slot for slot, job in enumerate(some) if job} for some in held]
+        known = {job for some in places for job in some}
         fresh: list[list[_Job]] = [[] for _ in range(shards)]
+
+        def pick(shard: int) -> _Job | None:
+            here = next((job for job in self.waiting if job in places[shard]), None)
+            if here is None and len(fresh[shard]) < room:
+                here = next((job for job in self.waiting if job not in known), self.waiting[0])
+            return here
+
         while self.waiting:
-            job = self.waiting[0]
-            able = [n for n in range(shards) if idle[n] and (job in places[n] or len(fresh[n]) < room)]
-            if not able:
+            emptiest = sorted((n for n in range(shards) if idle[n]), key=lambda n: -len(idle[n]))
+            shard, job = next(((n, job) for n in emptiest if (job := pick(n))), (0, None))
+            if job is None:
                 break
-            shard = max(able, key=lambda n: (job in places[n], len(idle[n])))
             if job not in places[shard]:
                 places[shard][job] = slots + len(fresh[shard])
                 fresh[shard].append(job)
+                known.add(job)
             slot, request = idle[shard].pop(0), job.request
             count = min(pool.lanes, request.num_samples - job.taken)
             values = (True, places[shard][job], count, job.taken, request.id, request.stage)
@@ -253,7 +261,7 @@ class _Flight:
             self.tasks[slot], self.held[slot] = _Task(job, job.taken, count), job
             self.lengths[slot], job.taken = 0, job.taken + count
             if job.taken == request.num_samples:
-                self.waiting.popleft()
+                self.waiting.remove(job)
         most = max(map(len, fresh))
         if not most:
             return new, []

@@ -14,6 +14,7 @@ from igrpo_jax.config import SamplingConfig
 from igrpo_jax.programs import Pool, capacities, make_pool
 from igrpo_jax.sampling import Sampler, pad_prompts, stop_string_length
 from igrpo_jax.types import Request
+from models.axes import constrain
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -43,10 +44,10 @@ class Chain:
         return jnp.where(jnp.isnan(hidden), jnp.nan, known)
 
     def new_prefix(self, policy, size, capacity):
-        return jnp.zeros(size, jnp.int32)
+        return constrain(jnp.zeros(size, jnp.int32), "batch")
 
     def new_cache(self, policy, prefix, num_samples, capacity):
-        return jnp.zeros((prefix.shape[0], 1, capacity, num_samples))
+        return constrain(jnp.zeros((prefix.shape[0], 1, capacity, num_samples)), "batch", None, None, None)
 
     def resize(self, tree, capacity):
         return tree if tree.ndim == 1 else jnp.zeros((*tree.shape[:2], capacity, tree.shape[3]))
@@ -55,9 +56,9 @@ class Chain:
         return policy
 
 
-def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, completions=(12,)):
+def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,)):
     """A sampler whose prompts have up to four tokens."""
-    pool = Pool(slots=slots, lanes=lanes, prefill=(2,), prompts=(4,), completions=completions)
+    pool = Pool(slots=slots, lanes=lanes, prefill=prefill, prompts=(4,), completions=completions)
     return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text)
 
 
@@ -160,23 +161,27 @@ def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(writ
     assert states == [(4, 4), (11, 12)]
 
 
-def test_a_prompt_that_a_slot_holds_is_not_prefilled_again(one, monkeypatch):
-    sampler, prefilled = sampler_of(one), []
+@pytest.mark.parametrize(("mesh", "slots"), [("1x1", 3), ("8x1", 16)])
+def test_a_prompt_that_a_slot_holds_is_not_prefilled_again(make_layout, monkeypatch, mesh, slots):
+    layout, prefilled = make_layout(mesh), []
+    sampler = sampler_of(layout, slots=slots, prefill=(layout.num_row_shards,))
     draw = partial(
-        sampler.complete, one.everywhere(np.zeros((256, 256), np.float32)), step=0, stage=1,
+        sampler.complete, layout.everywhere(np.zeros((256, 256), np.float32)), step=0, stage=1,
         settings=SamplingConfig(max_completion_length=5, temperature=1.0),
     )  # fmt: skip
-    draw([[9]], ids=[0], num_samples=1)
-    prefill = sampler._programs.prefill
+    with layout.active():
+        draw([[9]], ids=[0], num_samples=1)
+        prefill = sampler._programs.prefill
 
-    def counted(view, tokens, lengths):
-        prefilled.extend(np.asarray(tokens)[:, 0].tolist())
-        return prefill(view, tokens, lengths)
+        def counted(view, tokens, lengths):
+            prefilled.extend(np.asarray(tokens)[:, 0].tolist())
+            return prefill(view, tokens, lengths)
 
-    monkeypatch.setattr(sampler._programs, "prefill", counted)
-    samples = draw([[5], [6]], ids=[1, 2], num_samples=7)
-    assert sorted(i for i in prefilled if i) == [5, 6]
-    assert samples.lengths.tolist() == [[5] * 7] * 2 and len(np.unique(samples.tokens.reshape(14, -1), axis=0)) == 14
+        monkeypatch.setattr(sampler._programs, "prefill", counted)
+        samples = draw([[i] for i in range(5, 13)], ids=range(8), num_samples=7)
+    assert sorted(i for i in prefilled if i) == [*range(5, 13)]
+    assert samples.lengths.tolist() == [[5] * 7] * 8
+    assert len(np.unique(samples.tokens.reshape(56, -1), axis=0)) == 56
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, ["b", "g"]), (2, ["bc", "g"])])
