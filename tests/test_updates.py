@@ -32,7 +32,8 @@ def stage(number, advantages, lengths, size=4):
     samples = Samples(tokens, lengths, np.ones((3, 2), bool), logprobs)
     scores = Scores(np.zeros(6, np.float32), {}, [None] * 6, [], 0, 0)
     rewards = np.zeros((3, 2), np.float32)
-    return Stage(number, [[1, 2], [3], [4]], samples, [["", ""]] * 3, rewards, scores, np.array(advantages, np.float32))
+    shares = np.array(advantages, np.float32)
+    return Stage(number, [[1, 2], [3], [4]], samples, rewards, scores, shares, copied=np.zeros(3, int))
 
 
 def experience(refinements, drafts, lengths=4):
