@@ -64,7 +64,7 @@ def make_pool(
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:
         slots, lanes = rows, 1
-    few = -(-slots * lanes // max(groups) // 16)
+    few = -(-slots * lanes // (16 * max(groups)))  # of the prompts in flight
     many = max(few, min(slots, TOGETHER // max(prompts)))
     return Pool(
         slots=slots * shards,

@@ -1,7 +1,6 @@
 """The two stages: draft, keep the best draft, refine it. Sampling and rewards are arguments; no model is needed."""
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,10 +176,11 @@ def answered(
       sizes: completions of a prompt, by stage.
       sample: as for `rollout`, like all that follows.
     """
-    (first, second), work = groups, partial(grade, problems=problems, reward=reward, prompter=prompter)
+    first, second = groups
 
     def answers(finished: Sequence[tuple[Request, Samples]]) -> list[Answer]:
-        return [answer(*pair, *graded) for pair, graded in zip(finished, work(finished), strict=True)]
+        graded = grade(finished, problems, reward, prompter)
+        return [answer(*pair, *one) for pair, one in zip(finished, graded, strict=True)]
 
     def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
         requests = []

@@ -164,7 +164,7 @@ class _Flight:
         self.waiting: deque[_Job] = deque()
         self.following: deque[Future] = deque()
         self.tasks: list[_Task | None] = [None] * pool.slots
-        self.held: list[_Job | None] = [None] * pool.slots
+        self.held: list[_Job | None] = [None] * pool.slots  # whose prompt is there, also when the slot is idle
         self.active = np.zeros((pool.slots, pool.lanes), bool)
         self.lengths = np.zeros((pool.slots, pool.lanes), int)
         self.sizes = (pool.prompts[0], pool.completions[0])
