@@ -65,16 +65,16 @@ class Turns(NamedTuple):
 
 
 def turns(positions: Int[Array, "P G T"], config: DecoderConfig, *, first: bool) -> Turns:
-    """What `rotate` needs, in float32, for heads [P, G, T, N, H], or [N, H, P, G, T] with features `first`.
-
-    Fused into every layer it would be computed anew in each.
-    """
+    """What `rotate` needs, in float32, for heads [P, G, T, N, H], or [N, H, P, G, T] with features `first`."""
     frequencies = rope_frequencies(config)
-    if first:
-        angle = positions[None, None].astype(jnp.float32) * frequencies[None, :, None, None, None]
-    else:
+    if not first:
         angle = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, None, :]
-    return jax.lax.optimization_barrier(Turns(jnp.cos(angle), jnp.sin(angle)))
+        return Turns(jnp.cos(angle), jnp.sin(angle))
+    angle = positions[None, None].astype(jnp.float32) * frequencies[None, :, None, None, None]
+    # In a loop, because what a loop makes exists in memory. Layers that are no loop themselves would each compute it
+    # anew, for every head: XLA on CPU drops an optimization barrier and then fuses.
+    cos, sin = jax.lax.map(lambda even: jnp.where(even, jnp.cos(angle), jnp.sin(angle)), jnp.array([True, False]))
+    return Turns(cos, sin)
 
 
 def rotate(x: Float[Array, "..."], by: Turns, axis: int) -> Float[Array, "..."]:

@@ -159,8 +159,9 @@ def test_greedy_equals_a_loop_of_argmax_over_plain_forwards(policy, reference, d
             assert samples.tokens[p, g, : samples.lengths[p, g]].tolist() == tokens
 
 
-def test_decoding_copies_neither_weights_nor_caches(policy, make_layout):
-    """In the compiled loop the caches are donated and written in place, and no weight is copied or transposed."""
+def test_decoding_repeats_no_work(policy, make_layout):
+    """In the compiled loop the caches are donated and written in place, no weight is copied or transposed, and the
+    angles of a position are computed once, not in every layer."""
     view = decoder.sampling_view(policy, jnp.float32)
     pool = Pool(slots=3, lanes=5, prefill=(1,), prompts=(11,), completions=(13,))
     programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
@@ -175,3 +176,4 @@ def test_decoding_copies_neither_weights_nor_caches(policy, make_layout):
     sizes = {np.prod(shape) for shape in copied}
     forbidden = {x.size for x in jax.tree.leaves((view, state.cache.layers, state.prefix.layers))} - {32, 8}
     assert not sizes & forbidden
+    assert text.count(" cosine(") == 1
