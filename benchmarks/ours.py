@@ -21,7 +21,7 @@ from igrpo_jax.programs import make_pool
 from igrpo_jax.rewards import Scores
 from igrpo_jax.sampling import Sampler
 from igrpo_jax.train import Run, Shapes, train_step
-from igrpo_jax.types import Problem
+from igrpo_jax.types import Problem, alone
 from models import decoder
 from models.load import find
 from models.weights import export
@@ -96,7 +96,7 @@ def step(job: dict[str, Any], turns: Turns) -> None:
         sampler = sampler_of(job, layout, found, groups=groups, prompts=lengths)
         turns.facts = facts(sampler, learner.view(state.params), prompts, job)
         prompter: Any = FixedLengths(found.tokenizer, prompts)
-        run = Run(config, layout, learner, sampler, sampler, prompter, score, shapes, lambda step: problems, {})
+        run = Run(config, layout, learner, sampler, sampler, prompter, score, shapes, lambda step: problems, {}, alone)
         for number, _ in enumerate(turns):
             state, metrics, _ = train_step(run, state, number, None)
             turns.parts["sampling_s"] = metrics["time/draft_s"] + metrics.get("time/refine_s", 0.0)

@@ -189,8 +189,16 @@ class Learner:
 
 def adamw(config: OptimConfig) -> optax.GradientTransformation:
     """Global-norm clip and AdamW up to the learning rate, which is a traced argument of the update."""
+
+    def clip(grads: PyTree, _: PyTree) -> PyTree:
+        # One factor for all: `optax.clip_by_global_norm` divides each number, which XLA does not do twice, for both
+        # moments, but once into memory, a second gradient.
+        norm = optax.tree.norm(grads)
+        factor = jnp.where(norm > config.max_grad_norm, config.max_grad_norm / norm, 1.0)
+        return jax.tree.map(lambda grad: factor * grad, grads)
+
     return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm),
+        optax.stateless(clip),
         optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.adam_epsilon),
         optax.add_decayed_weights(config.weight_decay),
     )

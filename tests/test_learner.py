@@ -160,6 +160,19 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss(policy, stepped):
     )
 
 
+def test_clipping_makes_no_second_gradient(one):
+    reports = (one.learner.report(completions()),)
+    memory = one.learner.optimizer_program(reports).lower().compile().memory_analysis()
+    gradient = sum(x.nbytes for x in jax.tree.leaves(one.policy))
+    assert memory.temp_size_in_bytes < 0.5 * gradient
+
+
+def test_a_gradient_below_the_limit_is_not_clipped(make_layout, policy, stepped):
+    wide = Updates(make_layout("1x1"), policy, replace(CONFIG, optim=replace(OPTIM, max_grad_norm=1e3)))
+    mu = wide.step(wide.cut(completions())).state.moments[1].mu
+    close(mu, jax.tree.map(lambda g: g * (1 - OPTIM.beta1), stepped.gradient), 1e-7)
+
+
 def test_a_dead_group_is_left_out_but_keeps_its_share(one, stepped):
     """With beta > 0 it is computed, and adds nothing to the surrogate."""
     left_out = one.cut(completions())
