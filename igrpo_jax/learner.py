@@ -191,8 +191,8 @@ def adamw(config: OptimConfig) -> optax.GradientTransformation:
     """Global-norm clip and AdamW up to the learning rate, which is a traced argument of the update."""
 
     def clip(grads: PyTree, _: PyTree) -> PyTree:
-        # One factor for all: `optax.clip_by_global_norm` divides each number, which XLA does not do twice, for both
-        # moments, but once into memory, a second gradient.
+        # One factor for all: `optax.clip_by_global_norm` divides each number, and XLA on CPU does not fuse a division
+        # into what makes the two moments but keeps its result, a second gradient.
         norm = optax.tree.norm(grads)
         factor = jnp.where(norm > config.max_grad_norm, config.max_grad_norm / norm, 1.0)
         return jax.tree.map(lambda grad: factor * grad, grads)
