@@ -150,7 +150,10 @@ def run_job(launch: Launch, config: Config) -> None:
 
 
 def start_devices(launch: Launch, config: Config | None = None) -> Any:
-    """The layout over this run's mesh, once its processes have met; turns on the persistent compilation cache."""
+    """The layout over this run's mesh, once its processes have met; turns on the persistent compilation cache.
+
+    On CPU a program is dispatched once the one before has ended; GPU and TPU queue them.
+    """
     import jax
 
     from models.sources import cache_directory
@@ -161,6 +164,8 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
     cpu_devices(launch)
     jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    # A queued program on CPU takes memory before the one ahead gives its own back, one more for every micro-batch.
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     processes = connect(launch.coordinator, launch.process_id, launch.num_processes)
     compare(processes, facts(launch, config or Config()))
     return Layout(make_mesh(launch.mesh or f"{jax.device_count()}x1"), processes)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -165,3 +166,14 @@ def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")  # the user's
     launch.keep_memory()
     assert len(started) == 1
+
+
+def test_on_cpu_no_program_is_queued(tmp_path):
+    code = """
+import jax, launch
+launch.start_devices(launch.Launch(config="", mesh="1x1"))
+grow = jax.jit(lambda x: jax.lax.fori_loop(0, 10_000, lambda _, a: a * 1.0001, jax.numpy.full(100_000, x)))
+assert grow(1.0).is_ready()
+"""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "IGRPO_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=Path(launch.__file__).parent, env=environment, check=True)
