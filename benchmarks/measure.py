@@ -30,8 +30,7 @@ def timed(function: Callable[..., Any], *arguments: Any) -> Timing:
         started = time.perf_counter()
         jax.block_until_ready(function(*arguments))
         once = time.perf_counter() - started
-    # An accelerator runs one program after the other: many in its queue hide the host. A CPU would run them together.
-    burst = 1 if jax.default_backend() == "cpu" else max(1, int(0.02 / once))
+    burst = max(1, int(0.02 / once))  # many programs in an accelerator's queue hide the host
     runs: list[float] = []
     while len(runs) < 3 or (sum(runs) * burst < PATIENCE and len(runs) < 100):
         started, result = time.perf_counter(), None

@@ -149,7 +149,7 @@ class Learner:
     def update(
         self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One optimizer step; the old state is consumed. Micro-batches are dispatched without waiting for any result.
+        """One optimizer step; the old state is consumed. No result is read in between.
 
         Args:
           state: donated.
