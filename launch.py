@@ -152,7 +152,7 @@ def run_job(launch: Launch, config: Config) -> None:
 def start_devices(launch: Launch, config: Config | None = None) -> Any:
     """The layout over this run's mesh, once its processes have met; turns on the persistent compilation cache.
 
-    On CPU a program is dispatched once the one before has ended; GPU and TPU queue them.
+    On CPU a call returns once its program has ended; GPU and TPU queue programs.
     """
     import jax
 
@@ -347,7 +347,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     prompter = Prompter(tokenizer, config.prompt)
     divide = layout.processes.divide
     count = lambda questions: [len(prompter.question(question)) for question in questions]
-    data = load_problems(config, count_tokens=partial(divide, "lengths", count))
+    data = load_problems(config, count_tokens=count, divide=divide)
     longest = data.longest_prompt
     shapes = Shapes(
         prompt=longest,

@@ -4,13 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from igrpo_jax.data.source import Source
-from igrpo_jax.types import Problem
+from igrpo_jax.types import Divide, Problem, alone
 
 Judge = Callable[[Sequence[Problem]], list[tuple[str | None, int]]]
 """For each problem the reason to drop it, None if there is none, and the tokens of its prompt."""
 
 _PROBE = 256
-_CHUNK = 1024
+_CHUNK = 2**14
+"""Problems that are looked at together, by all processes."""
+
 _MAX_SKIPS = 4096
 _EXAMPLES = 3
 
@@ -108,6 +110,7 @@ def usable(
     max_prompt_length: int,
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]] = map,
+    divide: Divide = alone,
 ) -> tuple[Source, Report]:
     """Leaves out problems without question or gold answer, with an unparsable one, or with too long a question.
 
@@ -121,6 +124,7 @@ def usable(
       max_prompt_length: tokens that a prompt may have.
       gold_is_parsable: whether answers can be compared with this gold answer; called once for each distinct one.
       map_golds: `map`, or one that works in several processes.
+      divide: lets every process of a run read and judge a part of the problems.
 
     Returns:
       The usable problems, and what was left out.
@@ -131,7 +135,7 @@ def usable(
     judge = _make_judge(count_tokens, max_prompt_length, gold_is_parsable, map_golds)
     endless = bool(getattr(source, "endless", False))
     checked = min(len(source), _PROBE) if endless else len(source)
-    indices, report = _scan(source, checked, judge, max_prompt_length)
+    indices, report = _scan(source, checked, judge, max_prompt_length, divide)
     if not indices:
         worst = max(report.dropped, key=report.dropped.__getitem__)
         raise ValueError(f"{report}; nothing is left to train on: {_FIXES[worst]}")
@@ -165,22 +169,29 @@ def _make_judge(
     return judge
 
 
-def _scan(source: Source, checked: int, judge: Judge, max_prompt_length: int) -> tuple[list[int], Report]:
+def _scan(
+    source: Source, checked: int, judge: Judge, max_prompt_length: int, divide: Divide
+) -> tuple[list[int], Report]:
     """Indices of the usable problems among the first `checked`, and the report."""
     indices: list[int] = []
     examples: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}
     longest = 0
+
+    def look(some: Sequence[int]) -> list[tuple[int, str | None, int]]:
+        problems = [source[index] for index in some]
+        return [(problem.id, *found) for problem, found in zip(problems, judge(problems), strict=True)]
+
     for start in range(0, checked, _CHUNK):
-        problems = [source[index] for index in range(start, min(start + _CHUNK, checked))]
-        for index, (problem, (reason, length)) in enumerate(zip(problems, judge(problems), strict=True), start):
+        found = divide("problems", look, range(start, min(start + _CHUNK, checked)))
+        for index, (identity, reason, length) in enumerate(found, start):
             if reason is None:
                 indices.append(index)
                 longest = max(longest, length)
                 continue
             dropped[reason] = dropped.get(reason, 0) + 1
             if dropped[reason] <= _EXAMPLES:
-                examples.setdefault(reason, []).append(problem.id)
+                examples.setdefault(reason, []).append(identity)
     report = Report(
         name=source.name,
         total=len(source),

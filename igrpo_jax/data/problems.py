@@ -8,7 +8,7 @@ from igrpo_jax.config import Config, RewardConfig
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import usable
 from igrpo_jax.data.source import Source, load_source
-from igrpo_jax.types import Problem
+from igrpo_jax.types import Divide, Problem, alone
 
 SERIAL_GOLDS = 1000
 """Sets with fewer gold answers are checked without grader processes."""
@@ -26,8 +26,15 @@ class Data(NamedTuple):
     longest_prompt: int
 
 
-def load_problems(config: Config, *, count_tokens: Callable[[Sequence[str]], list[int]]) -> Data:
-    """Loads every source, drops what cannot be used and says what was dropped.
+def load_problems(
+    config: Config, *, count_tokens: Callable[[Sequence[str]], list[int]], divide: Divide = alone
+) -> Data:
+    """Opens every source, drops what cannot be used and says what was dropped.
+
+    Args:
+      config: data, prompt, reward, eval, train.problems_per_step and seed are read.
+      count_tokens: tokens of the prompts that these questions become.
+      divide: lets every process of a run read and judge a part of the problems.
 
     Raises:
       ValueError: a source cannot be loaded, or nothing of it is usable.
@@ -43,6 +50,7 @@ def load_problems(config: Config, *, count_tokens: Callable[[Sequence[str]], lis
             max_prompt_length=config.prompt.max_prompt_length,
             gold_is_parsable=gold_is_parsable,
             map_golds=partial(_map_golds, config.reward),
+            divide=divide,
         )
         print(report)
         if "gym" in config.reward.functions and "gym_task" in kept[0].columns:

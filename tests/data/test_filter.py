@@ -1,8 +1,9 @@
+import threading
 from dataclasses import dataclass, field
 
 import pytest
 
-from igrpo_jax.data import usable
+from igrpo_jax.data import filter, usable
 from igrpo_jax.types import Problem
 
 
@@ -72,7 +73,8 @@ def test_dropped_prompts_do_not_count_as_longest():
     assert report.longest_prompt == 2
 
 
-def test_tokens_are_counted_in_large_portions_and_golds_once():
+def test_tokens_are_counted_in_large_portions_and_golds_once(monkeypatch):
+    monkeypatch.setattr(filter, "_CHUNK", 1024)
     portions, golds = [], []
 
     def count_tokens(questions):
@@ -103,6 +105,36 @@ def test_golds_can_be_checked_elsewhere():
 
     source, _ = sift(Listed(MIXED), map_golds=map_golds)
     assert (asked, len(source)) == ([["1", "??"]], 2)
+
+
+def test_each_process_reads_and_judges_its_part(in_threads):
+    sources, parts, met = [Listed(MIXED), Listed(MIXED)], [[], []], threading.Barrier(2, timeout=10)
+
+    def process(index):
+        def divide(name, work, items):
+            parts[index] = work(items[4 * index : 4 + 5 * index])
+            met.wait()
+            return parts[0] + parts[1]
+
+        return sift(sources[index], divide=divide)
+
+    whole, report = sift(Listed(MIXED))
+    for source, found in in_threads(2, process):
+        assert (list(source.indices), found) == (list(whole.indices), report)
+    assert [source.reads for source in sources] == [4, 5]
+
+
+def test_a_problem_of_an_endless_source_is_judged_without_the_other_processes():
+    asked = []
+
+    def divide(name, work, items):
+        asked.append(len(items))
+        return work(items)
+
+    source, _ = sift(
+        Listed([problem(i, answer="??" if i % 2 else "1") for i in range(300)], endless=True), divide=divide
+    )
+    assert (source[1].id, source[299].id, asked) == (2, 0, [256])
 
 
 def test_problems_with_their_own_scorer_need_no_gold():
