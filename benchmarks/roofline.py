@@ -5,14 +5,15 @@
 
 Bandwidth: a large array copied (bytes read and written) and reduced (bytes read). Matmuls: all of a decoder's, with
 nothing between them, over weights of different memory in every layer, so that no cache holds them from one run to the
-next. Decoding multiplies a few rows with them, the update many tokens. The best run of several is the ceiling; how much
-slower the median was tells of neighbours. Everything runs on one device. One JSON line ends the output.
+next; rows times weights and weights times rows, whichever is faster. Decoding multiplies a few rows with them, the
+update many tokens. The best run of several is the ceiling; how much slower the median was tells of neighbours.
+Everything runs on one device. One JSON line ends the output.
 """
 
 import argparse
 import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
@@ -89,20 +90,32 @@ def bandwidth() -> tuple[float, float]:
 
 
 def rates(config: DecoderConfig, rows: Sequence[int], dtype: str) -> dict[int, Rate]:
-    """The rate of the decoder's matmuls for each number of rows; at most `MANY` rows of logits exist."""
+    """The rate of the decoder's matmuls for each number of rows, the better way round."""
+    found: dict[int, Rate] = {}
+    for front in (False, True):
+        for count, rate in rates_one_way(config, rows, dtype, front).items():
+            found[count] = max(rate, found.get(count, rate))
+    return found
+
+
+def rates_one_way(config: DecoderConfig, rows: Sequence[int], dtype: str, front: bool) -> dict[int, Rate]:
+    """Rows times weights, or with `front` weights times rows; at most `MANY` rows of logits exist."""
     item, head = jnp.dtype(dtype).itemsize, config.vocab_size * config.width
-    deep = layers_of(config, dtype, min(config.layers, -(-BYTES // (item * layer_weights(config)))))
+    deep = layers_of(config, dtype, min(config.layers, -(-BYTES // (item * layer_weights(config)))), front)
     heads = [
         filled((config.vocab_size, config.width), dtype, index) for index in range(min(8, -(-HEADS // (item * head))))
     ]
     weights, found = config.layers * layer_weights(config) + head, {}
-    run, run_heads = jax.jit(through_layers), jax.jit(through_heads)
+    run, run_heads = jax.jit(partial(products, front=front)), jax.jit(partial(logits, front=front))
     for count in rows:
         layers, tables = (deep[:2], heads[:1]) if count >= MANY else (deep, heads)
-        hidden, few = filled((count, config.width), dtype), min(count, MANY)
-        stack, logits = timed(run, hidden, layers), timed(run_heads, hidden[:few], tables)
+        few = min(count, MANY)
+        sizes = {shape[0] for shape in layer_shapes(config).values()}
+        inputs = {size: filled((size, count) if front else (count, size), dtype) for size in sizes}
+        hidden = filled((config.width, few) if front else (few, config.width), dtype)
+        stack, ends = timed(run, inputs, layers), timed(run_heads, hidden, tables)
         whole = config.layers / len(layers), count / few / len(tables)
-        best, median = (whole[0] * a + whole[1] * b for a, b in zip(stack, logits, strict=True))
+        best, median = (whole[0] * a + whole[1] * b for a, b in zip(stack, ends, strict=True))
         found[count] = Rate(2 * count * weights / best, item * weights / best, median / best)
     return found
 
@@ -120,10 +133,10 @@ def layer_weights(config: DecoderConfig) -> int:
     return sum(a * b for a, b in layer_shapes(config).values())
 
 
-def layers_of(config: DecoderConfig, dtype: str, count: int) -> list[dict[str, jax.Array]]:
-    """So many layers' weights, each in memory of its own."""
-    shapes = layer_shapes(config)
-    return [{name: filled(shape, dtype, index) for name, shape in shapes.items()} for index in range(count)]
+def layers_of(config: DecoderConfig, dtype: str, count: int, front: bool) -> list[list[jax.Array]]:
+    """So many layers' weights, each in memory of its own, with `front` their outputs in front."""
+    shapes = [(y, x) if front else (x, y) for x, y in layer_shapes(config).values()]
+    return [[filled(shape, dtype, index) for shape in shapes] for index in range(count)]
 
 
 def filled(shape: tuple[int, int], dtype: str, seed: int = 0) -> jax.Array:
@@ -132,18 +145,16 @@ def filled(shape: tuple[int, int], dtype: str, seed: int = 0) -> jax.Array:
     return jnp.array(np.resize(block.astype(jnp.dtype(dtype)), shape))
 
 
-def through_layers(hidden: jax.Array, layers: list[dict[str, jax.Array]]) -> jax.Array:
-    """A decoder's layers without attention and norms."""
-    for layer in layers:
-        query, key, value = (hidden @ layer[name] for name in ("query", "key", "value"))
-        hidden = hidden + query @ layer["out"] + (key * value).sum(axis=-1, keepdims=True)
-        hidden = hidden + (hidden @ layer["gate"] * (hidden @ layer["up"])) @ layer["down"]
-    return hidden
+def products(inputs: dict[int, jax.Array], layers: list[list[jax.Array]], front: bool) -> list[jax.Array]:
+    """A decoder's matmuls, none of another's result: XLA on CPU fuses a chain of them into something slower."""
+    weights = [weight for layer in layers for weight in layer]
+    return [w @ inputs[w.shape[1]] if front else inputs[w.shape[0]] @ w for w in weights]
 
 
-def through_heads(hidden: jax.Array, heads: list[jax.Array]) -> list[jax.Array]:
+def logits(hidden: jax.Array, heads: list[jax.Array], front: bool) -> list[jax.Array]:
     """float32 logits, as `models.decoder.unembed` makes them of tied weights."""
-    return [jnp.einsum("MD,VD->MV", hidden, head, preferred_element_type=jnp.float32) for head in heads]
+    equation = "VD,DM->VM" if front else "VD,MD->MV"
+    return [jnp.einsum(equation, head, hidden, preferred_element_type=jnp.float32) for head in heads]
 
 
 def main() -> None:
