@@ -22,7 +22,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from models.attention import Own, Prompt, attend, rotate, turns
-from models.axes import constrain
+from models.axes import constrain, here
 from models.caches import Cache, Cached, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
 from models.caches import resize as resize
 from models.config import DecoderConfig, Remat
@@ -155,7 +155,8 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
     """The policy for decoding: cast to `dtype`, a list of layers in place of the stacked ones, outputs in front.
 
     Decoding over stacked weights would copy every layer's slice every step (measured 1.5 times slower on CPU), and
-    few rows are multiplied faster from the left: hidden states have their features in front.
+    few rows are multiplied faster from the left: hidden states have their features in front. On CPU `out` and `down`
+    are two halves each: one matmul does not keep two cores equally busy, and no other can run beside these.
     """
     view = jax.tree.map(lambda x: x.astype(dtype), policy)
 
@@ -168,9 +169,18 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
         value = jnp.moveaxis(param[...], place, -1 if place == 0 else 0)
         return nnx.Param(value, axes=("embed", *others) if place else (*others, "embed"))
 
+    def halves(param: nnx.Param) -> Any:
+        return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.split(param[...], 2)])
+
+    place = here()
+    halved = place is not None and place.device.platform == "cpu"
+
     def layer(index: int) -> Block:
         one = lambda p: turned(nnx.Param(p[...][index], axes=p.axes[1:]))
-        return jax.tree.map(one, view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
+        block = jax.tree.map(one, view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
+        if halved:
+            block.out, block.down = halves(block.out), halves(block.down)
+        return block
 
     view.layers = nnx.List([layer(i) for i in range(policy.config.layers)])
     if not policy.config.tied:
@@ -251,11 +261,11 @@ def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cach
         write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=cached.place)
         key, value = write(cached.layer.keys, key, axis=3), write(cached.layer.values, value, axis=2)
         visible = cached.visible
-    hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, visible)), block.out[...], first)
+    hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, visible)), block.out, first)
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps, axis)
     gated = jax.nn.silu(_project(x, block.gate[...], first)) * _project(x, block.up[...], first)
-    return hidden + _project(gated, block.down[...], first), KeyValues(key, value)
+    return hidden + _narrow(gated, block.down, first), KeyValues(key, value)
 
 
 def _project(x: Array, w: Array, first: bool) -> Array:
@@ -272,12 +282,21 @@ def _split_heads(x: Array, w: Array, first: bool) -> Array:
     return out.reshape(*out.shape[:-1], *w.shape[1:])
 
 
-def _merge_heads(mixed: Float[Array, "P G T N H"], w: Array, first: bool) -> Array:
-    """The output projection as one plain matmul: for two contracted axes XLA transposes the weights at every step."""
+def _merge_heads(mixed: Float[Array, "P G T N H"], w: Any, first: bool) -> Array:
+    """The output projection."""
     mixed = mixed.reshape(*mixed.shape[:3], -1)
-    if first:
-        return _project(jnp.moveaxis(mixed, -1, 0), w.reshape(w.shape[0], -1), first)
-    return _project(mixed, w.reshape(-1, w.shape[-1]), first)
+    return _narrow(jnp.moveaxis(mixed, -1, 0) if first else mixed, w, first)
+
+
+def _narrow(x: Array, w: Any, first: bool) -> Array:
+    """Back to the width of hidden states, as one plain matmul or one for each of the weight's halves.
+
+    For two contracted axes XLA would transpose the weights at every step.
+    """
+    if isinstance(w, nnx.List):
+        return jnp.concatenate([_narrow(x, half, first) for half in w])
+    w = w[...]
+    return _project(x, w.reshape(w.shape[0], -1) if first else w.reshape(-1, w.shape[-1]), first)
 
 
 @jax.custom_vjp

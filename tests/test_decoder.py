@@ -122,6 +122,21 @@ def test_a_view_of_each_family_gives_the_same_hidden_states(make_policy, changes
     np.testing.assert_allclose(decoder.unembed(view, found), decoder.unembed(policy, expected), atol=5e-5)
 
 
+def test_on_cpu_a_view_returns_to_the_width_by_two_matmuls(policy, make_layout):
+    whole = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+    with make_layout("1x1").active():
+        view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+        hidden, prefix = prefill(view, PROMPTS, LENGTHS)
+    for name in ("out", "down"):
+        one, two = getattr(whole.layers[1], name), getattr(view.layers[1], name)
+        assert [half.axes for half in two] == [one.axes, one.axes]
+        assert two[0].shape == two[1].shape
+        np.testing.assert_array_equal(jnp.concatenate([half[...] for half in two]), one[...])
+    expected, other = prefill(whole, PROMPTS, LENGTHS)
+    for a, b in zip(jax.tree.leaves((hidden, prefix)), jax.tree.leaves((expected, other)), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+
+
 def test_rows_are_at_different_places_and_start_anew_over_what_others_left(policy, hidden):
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
     _, prefix = prefill(view, PROMPTS, LENGTHS)
