@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +25,9 @@ PEERS = ROOT / ".venv-peers"
 
 PATIENCE = 1800
 """Seconds to wait for one answer."""
+
+BESIDE_DRAFT = 16
+"""Tokens of stage two's prompt beside the bare prompt and the draft."""
 
 OURS = "ours"
 NAMES = ("transformers", "trl", "trl checkpointing", "tunix")
@@ -181,8 +184,13 @@ class Contest:
             self._processes.pop(who.name).end()
 
 
-def summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Medians, peaks, agreement and ratios to the first contestant, ready for JSON."""
+def summary(results: dict[str, dict[str, Any]], least: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """Medians, peaks, agreement, ratios to the first contestant and shares of the ceiling, ready for JSON.
+
+    Args:
+      results: of `Contest.run`.
+      least: seconds at the machine's ceilings, by name.
+    """
     reference = next(iter(results.values()))
     greedy = next((result["greedy"] for result in results.values() if "greedy" in result), [])
     base = statistics.median(run["seconds"] for run in reference["runs"]) if reference["runs"] else None
@@ -201,6 +209,7 @@ def summary(results: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
             }
             if "tokens" in entry["parts"]:
                 entry["tokens_per_s"] = round(entry["parts"]["tokens"] / median, 1)
+            entry["of_ceiling"] = round(least[name] / median, 3)
             if base:
                 entry["times_the_first"] = round(median / base, 3)
         if "greedy" in result:
@@ -221,12 +230,13 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 def show(title: str, entries: dict[str, dict[str, Any]]) -> None:
     """A table of `summary`; `sampling` is the part of the seconds that completions took."""
-    heads = (("seconds", 9), ("x first", 9), ("tokens/s", 10), ("sampling", 10), ("peak GB", 9), ("greedy", 9))
+    heads = (("seconds", 9), ("x first", 9), ("of ceiling", 12), ("tokens/s", 10), ("sampling", 10), ("peak GB", 9))
+    heads += (("greedy", 9),)
     print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads))
     for name, entry in entries.items():
         if "seconds" in entry:
             sampling = entry["parts"].get("sampling_s", entry["seconds"])
-            row = f"{name:28s}{entry['seconds']:9.2f}{entry.get('times_the_first', 0):9.2f}"
+            row = f"{name:28s}{entry['seconds']:9.2f}{entry.get('times_the_first', 0):9.2f}{entry['of_ceiling']:12.2f}"
             row += f"{entry.get('tokens_per_s', 0):10.1f}{sampling:10.2f}{entry['peak_gb']:9.2f}"
             print(row + "/".join(map(str, entry.get("greedy_as_the_first", ()))).rjust(9))
         if "error" in entry:
@@ -269,6 +279,22 @@ def peer_names(text: str) -> list[str]:
     return names
 
 
+def told(job: dict[str, Any], logs: Path) -> dict[str, Any]:
+    """What a process of ours says that only does this job."""
+    process = Process(Contestant(job["task"], OURS, None, job), logs)
+    try:
+        return process.answer()
+    finally:
+        process.end()
+
+
+def at_best(shared: dict[str, Any], stages: Sequence[Sequence[int]], logs: Path) -> list[dict[str, float]]:
+    """Seconds that sampling and updating take at the machine's ceilings, of stages of so many problems, samples,
+    prompt tokens and new tokens; measured by a process of its own, which shows in nobody's peak of memory.
+    """
+    return told(shared | {"task": "ceiling", "stages": stages}, logs)["stages"]
+
+
 @contextmanager
 def prepared(options: argparse.Namespace, lengths: Sequence[int]) -> Iterator[tuple[dict[str, Any], Path]]:
     """The job that all contestants share, its weights and prompts written by ours; and a directory for logs."""
@@ -277,13 +303,7 @@ def prepared(options: argparse.Namespace, lengths: Sequence[int]) -> Iterator[tu
     with tempfile.TemporaryDirectory(prefix="igrpo-contest-") as name:
         scratch = Path(name)
         task = {"task": "prepare", "model": options.model, "directory": name, "threads": options.threads}
-        process = Process(
-            Contestant("prepare", OURS, None, task | {"problems": options.problems, "lengths": lengths}), scratch
-        )
-        try:
-            process.answer()
-        finally:
-            process.end()
+        told(task | {"problems": options.problems, "lengths": lengths}, scratch)
         keys = ("dtype", "threads", "mesh", "samples", "new", "greedy")
         shared = {key: getattr(options, key) for key in keys}
         yield shared | {"weights": str(scratch / "weights"), "prompts": str(scratch / "prompts.json")}, scratch

@@ -1,7 +1,7 @@
 """Our contestant, and all that the contests need of our own API: `python -m benchmarks.ours '<job as JSON>'`.
 
-Tasks: `prepare` writes the weights and prompts that every contestant reads, `sample` draws completions, `step` does
-whole training steps (`igrpo_jax.train.train_step`).
+Tasks: `prepare` writes the weights and prompts that every contestant reads, `ceiling` measures what the machine could
+do, `sample` draws completions, `step` does whole training steps (`igrpo_jax.train.train_step`).
 """
 
 import json
@@ -15,6 +15,8 @@ import jax
 import numpy as np
 
 import launch
+from benchmarks.contest import BESIDE_DRAFT
+from benchmarks.roofline import Point, least
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
 from igrpo_jax.config import AlgorithmConfig, Config, ModelConfig, SamplingConfig, TrainConfig
 from igrpo_jax.programs import make_pool
@@ -25,9 +27,6 @@ from igrpo_jax.types import Problem, alone
 from models import decoder
 from models.load import find
 from models.weights import export
-
-BESIDE_DRAFT = 16
-"""Tokens of stage two's prompt beside the bare prompt and the draft."""
 
 
 def prepare(job: dict[str, Any], turns: Turns) -> None:
@@ -42,6 +41,13 @@ def prepare(job: dict[str, Any], turns: Turns) -> None:
     prompts = {length: random_prompts(found.tokenizer, job["problems"], length) for length in job["lengths"]}
     (directory / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
     turns.say(vocabulary=found.config.vocab_size, parameters=sum(x.size for x in jax.tree.leaves(policy)))
+
+
+def ceiling(job: dict[str, Any], turns: Turns) -> None:
+    """Says in how many seconds the stages, each a `roofline.Point`, could be sampled and trained on at best."""
+    layout = launch.start_devices(launch.Launch(config="", mesh=job["mesh"]))
+    config, shards = find(job["weights"]).config, layout.num_row_shards
+    turns.say(stages=[least(config, Point(*stage), job["dtype"], shards) for stage in job["stages"]])
 
 
 def random_prompts(tokenizer: Any, count: int, length: int) -> list[dict[str, Any]]:
@@ -148,4 +154,4 @@ def facts(sampler: Sampler, view: Any, prompts: list[list[int]], job: dict[str, 
 
 
 if __name__ == "__main__":
-    compete({"prepare": prepare, "sample": sample, "step": step})
+    compete({"prepare": prepare, "ceiling": ceiling, "sample": sample, "step": step})

@@ -23,6 +23,7 @@ import numpy as np
 import launch
 from benchmarks.measure import device, rounded, timed
 from models.config import DecoderConfig
+from models.costs import costs
 from models.load import find
 
 BYTES = 2**30
@@ -65,8 +66,40 @@ class Ceilings(NamedTuple):
     update_flops_per_s: float
 
 
+class Point(NamedTuple):
+    """Sizes of a step."""
+
+    problems: int
+    group: int
+    prompt: int
+    completion: int
+
+
+def least(config: DecoderConfig, point: Point, dtype: str, shards: int) -> dict[str, float]:
+    """Seconds of sampling and of an update in which nothing but the unavoidable takes time, on all devices.
+
+    That is matmuls, attention's own too, and the bytes of caches, weights and moments, at this machine's rates; the
+    rows are split over so many shards.
+    """
+    p, g, t = point.problems, point.group, point.completion
+    found = ceilings(config, -(-p * g // shards), dtype)
+    layers, head, pair = costs(config)
+    pairs = p * point.prompt**2 / 2 + p * g * (t * point.prompt + t**2 / 2)
+    prefill = 2 * layers * p * point.prompt + pair * p * point.prompt**2 / 2
+    token = 2 * config.layers * config.kv_heads * config.head_dim * jnp.dtype(dtype).itemsize
+    live = token * (p * point.prompt + p * g * t / 2)
+    decode = 2 * (layers + head) * p * g * t / found.decode_flops_per_s + t * live / found.read_bytes_per_s
+    update = 3 * (2 * layers * p * (point.prompt + g * t) + 2 * head * p * g * t + pair * pairs)
+    # Reads gradient, weights and two moments, and writes the last three.
+    adam = 28 * (layers + head) / found.copy_bytes_per_s
+    devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
+    rate = devices * found.update_flops_per_s
+    return {"sample_s": prefill / rate + decode / devices, "update_s": update / rate + adam / devices}
+
+
+@cache
 def ceilings(config: DecoderConfig, rows: int, dtype: str) -> Ceilings:
-    """The ceilings for a policy that decodes so many rows at once, measured now; bandwidth only once a process."""
+    """The ceilings for a policy that decodes so many rows at once, measured once a process."""
     found = rates(config, [rows, MANY], dtype)
     return Ceilings(*bandwidth(), found[rows].flops_per_s, found[MANY].flops_per_s)
 

@@ -6,23 +6,23 @@
 Sizes: completion length, group size, prompt length, and draft length, by which stage two's prompt is longer. Nothing
 stops early, and all completions are one micro-batch, so memory shows what the sizes ask for. Seconds are the best
 round's; memory is that of the compiled programs beside their arguments, and for sampling what the slots hold. The
-exponent is the slope of the logarithm of a cost over that of the size: 1 is linear. `of_ceiling` is the time that
-matmuls, attention's own and the bytes read would take at the rates of roofline.py, over the time taken. One JSON line
-ends the output.
+exponent is the slope of the logarithm of a cost over that of the size: 1 is linear. `of_ceiling` is the least time at
+the rates of roofline.py over the time taken. One JSON line ends the output.
 """
 
 import argparse
 import json
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 import launch
+from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.measure import device, exponent, rounded, temporary_mb
-from benchmarks.roofline import Ceilings, ceilings, layer_weights
+from benchmarks.roofline import Point, least
 from igrpo_jax.config import Config, ModelConfig, SamplingConfig
 from igrpo_jax.decoding import Limits
 from igrpo_jax.draw import Truncation
@@ -32,22 +32,9 @@ from igrpo_jax.programs import MAX_STOP_IDS, make_pool
 from igrpo_jax.sampling import Sampler
 from igrpo_jax.types import Batch, PyTree
 from models import decoder
-from models.config import DecoderConfig
 from models.load import find
 
-BESIDE_DRAFT = 16
-"""Tokens of stage two's prompt beside the bare prompt and the draft."""
-
 COSTS = ("sample_s", "sample_mb", "slots_mb", "update_s", "update_mb")
-
-
-class Point(NamedTuple):
-    """Sizes of a step."""
-
-    problems: int
-    group: int
-    prompt: int
-    completion: int
 
 
 def axes(options: argparse.Namespace) -> dict[str, dict[int, Point]]:
@@ -122,39 +109,21 @@ def updating(
     return state, {"update_s": min(seconds), "update_mb": temporary_mb(gradient)}
 
 
-def least(config: DecoderConfig, point: Point, found: Ceilings, item: int) -> dict[str, float]:
-    """Seconds of sampling and of an update in which nothing but the unavoidable takes time, on all devices."""
-    p, g, t = point.problems, point.group, point.completion
-    layers, head = config.layers * layer_weights(config), config.vocab_size * config.width
-    pairs = p * point.prompt**2 / 2 + p * g * (t * point.prompt + t**2 / 2)
-    attention = 4 * config.layers * config.heads * config.head_dim
-    prefill = 2 * layers * p * point.prompt + attention * p * point.prompt**2 / 2
-    live = 2 * config.layers * config.kv_heads * config.head_dim * item * (p * point.prompt + p * g * t / 2)
-    decode = 2 * (layers + head) * p * g * t / found.decode_flops_per_s + t * live / found.read_bytes_per_s
-    update = 3 * (2 * layers * p * (point.prompt + g * t) + 2 * head * p * g * t + attention * pairs)
-    # Reads gradient, weights and two moments, and writes the last three.
-    adam = 28 * (layers + head) / found.copy_bytes_per_s
-    devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
-    rate = devices * found.update_flops_per_s
-    return {"sample_s": prefill / rate + decode / devices, "update_s": update / rate + adam / devices}
-
-
 def measured(options: argparse.Namespace, points: list[Point]) -> dict[Point, dict[str, float]]:
     """The costs of all points, printed one by one, and their shares of the ceiling."""
     layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
     config = Config(model=ModelConfig(source=options.model, dtype=options.dtype))
-    found, costs = {}, {}
+    costs = {}
     with layout.active():
         model = find(config.model.source)
         learner = launch.make_learner(config, layout, model.config)
         state = learner.init(launch.initial_policy(config, layout, model))
         dtype = learner.view(state.params).embed[...].dtype
         for point in points:
-            rows, vocabulary = -(-point.problems * point.group // layout.num_row_shards), model.config.vocab_size
-            found[rows] = found.get(rows) or ceilings(model.config, rows, dtype.name)
+            vocabulary = model.config.vocab_size
+            limits = least(model.config, point, dtype.name, layout.num_row_shards)
             cost = sampling(learner.view(state.params), layout, point, vocabulary, options.rounds)
             state, more = updating(learner, layout, state, point, vocabulary, options.rounds)
-            limits = least(model.config, point, found[rows], dtype.itemsize)
             shares = {f"{name}_of_ceiling": limit / (cost | more)[name] for name, limit in limits.items()}
             costs[point] = {name: rounded(value) for name, value in (cost | more | shares).items()}
             print(f"{point}: {costs[point]}", flush=True)

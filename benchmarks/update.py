@@ -6,7 +6,8 @@
 Shared and repeated are the same completions of the same prompts, once as groups and once with a copy of the prompt for
 each; both and the remat policies take their optimizer steps in turns. Memory is what XLA plans for the gradient program
 of one completion beside its arguments and results, for the model's vocabulary and for 152,000 tokens, with logits of at
-most the shortest completion at once; nothing runs for it. Medians, and one JSON line at the end.
+most the shortest completion at once; nothing runs for it. Medians, the least time at roofline.py's rates over them, and
+one JSON line at the end.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import numpy as np
 
 import launch
 from benchmarks.measure import device, exponent, rounded, temporary_mb
+from benchmarks.roofline import Point, least
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
 from igrpo_jax.learner import Learner, TrainState
 from igrpo_jax.microbatches import Completions
@@ -39,8 +41,9 @@ def main() -> None:
         found = find(options.model)
         bench = Bench(options, layout, found)
         plans = bench.memory()
+        best = bench.at_best()
         seconds, temporary = bench.turns()
-    report(options, seconds, temporary, plans)
+    report(options, seconds, temporary, plans, best)
 
 
 class Bench:
@@ -77,6 +80,14 @@ class Bench:
                 program = learner.gradient_program(term.parts[0], several=False)
                 plans.setdefault(f"V={found.config.vocab_size}", []).append(temporary_mb(program.lower().compile()))
         return plans
+
+    def at_best(self) -> dict[str, float]:
+        """Seconds of a step at the machine's ceilings, whatever is kept for the backward pass."""
+        o, shards = self.options, self.layout.num_row_shards
+        dtype = launch.make_learner(self.config("full"), self.layout, self.found.config).placed_view.embed[...].dtype
+        points = {"shared": Point(o.problems, o.group, o.prompt, o.new)}
+        points["repeated"] = Point(o.problems * o.group, 1, o.prompt, o.new)
+        return {name: least(self.found.config, point, dtype.name, shards)["update_s"] for name, point in points.items()}
 
     def turns(self) -> tuple[dict[str, list[float]], dict[str, float]]:
         """Seconds of steps, and the planned megabytes of their gradient programs."""
@@ -118,15 +129,20 @@ def step(learner: Learner, state: TrainState, term: Any) -> tuple[TrainState, fl
 
 
 def report(
-    options: argparse.Namespace, seconds: dict[str, list[float]], temporary: dict[str, float], plans: dict[str, Any]
+    options: argparse.Namespace,
+    seconds: dict[str, list[float]],
+    temporary: dict[str, float],
+    plans: dict[str, Any],
+    best: dict[str, float],
 ) -> None:
     """Tables and the JSON line."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
+    shares = {name: best.get(name, best["shared"]) / value for name, value in median.items()}
     tokens = options.problems * (options.prompt + options.group * options.new)
     print(f"\n{options.problems} x {options.group} completions, {options.prompt} + {options.new} tokens")
     for name, value in median.items():
         kind = "repeated prompt" if name == "repeated" else f"shared prompt, remat {name}"
-        print(f"{kind:28s} {value:8.2f} s {temporary[name]:10.0f} MB")
+        print(f"{kind:28s} {value:8.2f} s {shares[name]:6.2f} of ceiling {temporary[name]:10.0f} MB")
     print(f"repeated over shared: {median['repeated'] / median['full']:.2f}")
     print(f"\nMB for one completion of {' '.join(f'{size:8d}' for size in options.sizes)}  exponent")
     fitted = {name: exponent(options.sizes, values) for name, values in plans.items()}
@@ -137,6 +153,7 @@ def report(
         **device(),
         **vars(options),
         "seconds": {name: [rounded(value) for value in values] for name, values in seconds.items()},
+        "of_ceiling": {name: rounded(value) for name, value in shares.items()},
         "temporary_mb": {name: rounded(value) for name, value in temporary.items()},
         "repeated_over_shared": rounded(median["repeated"] / median["full"]),
         "shared_tokens_per_s": rounded(tokens / median["full"]),
