@@ -84,7 +84,8 @@ class Bench:
     def at_best(self) -> dict[str, float]:
         """Seconds of a step at the machine's ceilings, whatever is kept for the backward pass."""
         o, shards = self.options, self.layout.num_row_shards
-        dtype = launch.make_learner(self.config("full"), self.layout, self.found.config).placed_view.embed[...].dtype
+        learner = launch.make_learner(self.config("full"), self.layout, self.found.config)
+        dtype = jax.tree.leaves(learner.placed_view)[0].dtype
         points = {"shared": Point(o.problems, o.group, o.prompt, o.new)}
         points["repeated"] = Point(o.problems * o.group, 1, o.prompt, o.new)
         return {name: least(self.found.config, point, dtype.name, shards)["update_s"] for name, point in points.items()}
