@@ -230,9 +230,8 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 def show(title: str, entries: dict[str, dict[str, Any]]) -> None:
     """A table of `summary`; `sampling` is the part of the seconds that completions took."""
-    heads = (("seconds", 9), ("x first", 9), ("of ceiling", 12), ("tokens/s", 10), ("sampling", 10), ("peak GB", 9))
-    heads += (("greedy", 9),)
-    print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads))
+    heads = {"seconds": 9, "x first": 9, "of ceiling": 12, "tokens/s": 10, "sampling": 10, "peak GB": 9, "greedy": 9}
+    print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads.items()))
     for name, entry in entries.items():
         if "seconds" in entry:
             sampling = entry["parts"].get("sampling_s", entry["seconds"])

@@ -156,7 +156,7 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
 
     Decoding over stacked weights would copy every layer's slice every step (measured 1.5 times slower on CPU), and
     few rows are multiplied faster from the left: hidden states have their features in front. On CPU `out` and `down`
-    are two halves each: one matmul does not keep two cores equally busy, and no other can run beside these.
+    are two halves each: with no other matmul beside it, one takes longer than two do (benchmarks/RESULTS.md).
     """
     view = jax.tree.map(lambda x: x.astype(dtype), policy)
 
