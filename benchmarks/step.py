@@ -4,9 +4,9 @@
     PYTHONPATH=. python benchmarks/step.py --peers none --model random:qwen2.5-1.5b --problems 32 --prompt 512 --new 512
 
 A step samples `problems x samples` completions, rewards them and takes one optimizer step (beta 0, one iteration).
-iGRPO draws half of them as drafts and trains on the rest, under a prompt of prompt + draft + 16 tokens. Every run has
-its own process, one at a time: load, a warm-up step, the timed step. Medians, the least time at roofline.py's rates
-over them, the largest peak of memory, and one JSON line at the end.
+iGRPO draws half of them as drafts and trains on the rest, under a prompt of prompt + draft + 16 tokens, in as many
+micro-batches as GRPO. Every run has its own process, one at a time: load, a warm-up step, the timed step. Medians, the
+least time at roofline.py's rates over them, the largest peak of memory, and one JSON line at the end.
 """
 
 import json
@@ -32,21 +32,23 @@ def main() -> None:
     """One contest."""
     parser = arguments(__doc__)
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
-    parser.add_argument("--micro-batch", type=int, default=32, help="ours only")
+    parser.add_argument("--micro-batch", type=int, default=32, help="of our GRPO; iGRPO's has half the rows")
     parser.add_argument("--remat", default="dots", choices=("full", "dots", "none"), help="ours only")
     options = parser.parse_args()
     with prepared(options, [options.prompt]) as (shared, logs):
         job = shared | {"task": "step", "prompt": options.prompt}
-        own = job | {"micro_batch": options.micro_batch, "remat": options.remat}
+        drafts = options.samples // 2
+        own = job | {"remat": options.remat, "drafts": 0, "micro_batch": options.micro_batch}
+        half = own | {"drafts": drafts, "micro_batch": options.micro_batch - options.micro_batch // 2}
         contestants = [
-            Contestant(OURS, "ours", None, own | {"drafts": 0}),
-            Contestant(IGRPO, "ours", None, own | {"drafts": options.samples // 2}),
+            Contestant(OURS, "ours", None, own),
+            Contestant(IGRPO, "ours", None, half),
             Contestant("trl", "peer_torch", "torch", job | {"checkpointing": False}),
             Contestant("trl checkpointing", "peer_torch", "torch", job | {"checkpointing": True}),
             Contestant("tunix", "peer_tunix", "tunix", job),
         ]
         p, g, prompt, new = options.problems, options.samples, options.prompt, options.new
-        stages = [p, g, prompt, new], [p, g // 2, prompt, new], [p, g - g // 2, prompt + new + BESIDE_DRAFT, new]
+        stages = [p, g, prompt, new], [p, drafts, prompt, new], [p, g - drafts, prompt + new + BESIDE_DRAFT, new]
         grpo, draft, refine = at_best(shared, stages, logs)
         least = dict.fromkeys([who.name for who in contestants], grpo["sample_s"] + grpo["update_s"])
         least[IGRPO] = draft["sample_s"] + refine["sample_s"] + refine["update_s"]
