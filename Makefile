@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.complete
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check --no-input
-BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,roofline sampling update step rollout grading scaling peak))
+BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,roofline sampling update padding step rollout grading scaling peak))
 # Which peers take part in benchmarks: all, none, or names. Each group has its own environment.
 PEERS ?= all
 PEER_STAMPS := .venv-peers/torch/.complete .venv-peers/tunix/.complete

@@ -14,7 +14,7 @@ from igrpo_jax.config import Config, OptimConfig
 from igrpo_jax.logprobs import completion_logprobs
 from igrpo_jax.losses import igrpo_loss, token_mask, token_weights
 from igrpo_jax.microbatches import Completions, Portions, micro_batches
-from igrpo_jax.types import AnyArray, Layout, Model, PyTree
+from igrpo_jax.types import AnyArray, Layout, Model, Packed, PyTree
 
 GAP = "sampling/logp_difference"
 """How far the trainer's log-probabilities are from the sampler's; reported where the sampler's are known."""
@@ -133,7 +133,7 @@ class Learner:
             self._compiled.add(shape)
             self.gradient_program(part, several=_several(terms)).lower().compile()
             if scores:
-                self._score.lower(self.placed.params, *self._layout.rows(part[:3]), number).compile()
+                self._score.lower(self.placed.params, *self._scored(part), number).compile()
 
     def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Traced:
         """What runs for a micro-batch of this shape; with `several` it adds to the gradients of earlier ones."""
@@ -177,7 +177,11 @@ class Learner:
     def score(self, params: PyTree, term: Portions, *, temperature: float) -> list[jax.Array]:
         """Log-probabilities float32[p, g, T] of every micro-batch under `params`, left on the devices."""
         number = self._layout.everywhere(np.float32(temperature))
-        return [self._score(params, *self._layout.rows(part[:3]), number) for part in term.parts]
+        return [self._score(params, *self._scored(part), number) for part in term.parts]
+
+    def _scored(self, part: Completions) -> PyTree:
+        """What of a micro-batch its log-probabilities depend on."""
+        return self._layout.rows((part.prompts, part.prompt_lengths, part.tokens, part.packed))
 
     def report(self, part: Completions) -> PyTree:
         """Zeros to add a term's metrics to."""
@@ -213,16 +217,16 @@ def _cast(params: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
-def _positions(chunk: int, tokens: Int[AnyArray, "P G T"]) -> int:
-    """Completion positions that hold at most `chunk` tokens."""
-    return max(chunk // (tokens.shape[0] * tokens.shape[1]), 1)
+def _positions(chunk: int, tokens: Int[AnyArray, "P G T"], packed: Packed | None) -> int:
+    """Completion positions, or slots, that hold at most `chunk` tokens."""
+    return max(chunk // (tokens.shape[0] * (tokens.shape[1] if packed is None else 1)), 1)
 
 
 def _loss(params, part: Completions, temperature, *, config: Config, model: Model, dtype: Any, chunk: int):
     """Loss of one micro-batch under float32 master weights, computed in `dtype`, and metrics: sums, but for maxima."""
     scored = completion_logprobs(
         model, _cast(params, dtype), part.prompts, part.prompt_lengths, part.tokens,
-        temperature=temperature, chunk=_positions(chunk, part.tokens),
+        temperature=temperature, chunk=_positions(chunk, part.tokens, part.packed), packed=part.packed,
     )  # fmt: skip
     loss, metrics = igrpo_loss(scored.logprobs, part.batch, config.algorithm)
     mask = token_mask(part.batch.lengths, part.tokens.shape[-1])
@@ -255,10 +259,12 @@ def _apply(state: TrainState, grads, reports, lr, *, optimizer):
     return TrainState(params, moments), metrics
 
 
-def _score(params, prompts, prompt_lengths, tokens, temperature, *, model, dtype, chunk) -> Float[Array, "P G T"]:
+def _score(
+    params, prompts, prompt_lengths, tokens, packed, temperature, *, model, dtype, chunk
+) -> Float[Array, "P G T"]:
     """Log-probabilities of a micro-batch."""
     scored = completion_logprobs(
         model, _cast(params, dtype), prompts, prompt_lengths, tokens,
-        temperature=temperature, chunk=_positions(chunk, tokens),
+        temperature=temperature, chunk=_positions(chunk, tokens, packed), packed=packed,
     )  # fmt: skip
     return scored.logprobs

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
-from igrpo_jax.types import AnyArray, Model, PyTree
+from igrpo_jax.types import AnyArray, Model, Packed, PyTree
 
 PARTS = 128
 """Most parts of the vocabulary that are summed for themselves, as many as a mesh's tensor axis may divide it into."""
@@ -35,6 +35,7 @@ def completion_logprobs(
     *,
     temperature: Float[Array, ""],
     chunk: int,
+    packed: Packed | None = None,
 ) -> Scored:
     """Log-probability of every completion token given its prompt and the tokens before it.
 
@@ -48,16 +49,29 @@ def completion_logprobs(
       prompt_lengths: int32[P].
       completions: int32[P, G, T], padded on the right with any token.
       temperature: divides the logits, as sampling does; must be positive.
-      chunk: completion positions scored at once, at most.
+      chunk: completion positions scored at once, at most; or slots, of packed completions.
+      packed: lets all but attention run without the padding of completions.
 
     Returns:
       `Scored`; values past a completion's length are finite and mean nothing.
     """
     last, prefix = model.prefill(policy, prompts, prompt_lengths)
-    hidden, _ = model.extend(policy, completions, prefix, None)
-    first = jnp.broadcast_to(last[:, None, None], (*completions.shape[:2], 1, last.shape[-1]))
+    tokens = completions if packed is None else _gather(completions, packed.places)[:, None]
+    hidden, _ = model.extend(policy, tokens, prefix, None, None, packed)
+    first = jnp.broadcast_to(last[:, None, None], (*tokens.shape[:2], 1, last.shape[-1]))
     hidden = jnp.concatenate([first, hidden[:, :, :-1]], axis=2)
-    return chunked_logprobs(model, policy, hidden, completions, temperature=temperature, chunk=chunk)
+    if packed is None:
+        return chunked_logprobs(model, policy, hidden, tokens, temperature=temperature, chunk=chunk)
+    begins = packed.places % completions.shape[2] == 0
+    hidden = jnp.where(begins[:, None, :, None], first, hidden)
+    scored = chunked_logprobs(model, policy, hidden, tokens, temperature=temperature, chunk=chunk)
+    return jax.tree.map(lambda x: _gather(x, packed.slots), scored)
+
+
+def _gather(x: Shaped[AnyArray, "P _ _"], index: Int[AnyArray, "P *any"]) -> Shaped[Array, "P *any"]:
+    """Entries of each x[p], counted through, and 0 for those past the end."""
+    take = lambda row, at: row.at[at].get(mode="fill", fill_value=0)
+    return jax.vmap(take)(jnp.reshape(x, (len(x), -1)), jnp.asarray(index))
 
 
 def chunked_logprobs(

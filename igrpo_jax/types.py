@@ -122,6 +122,18 @@ class Batch(NamedTuple):
     weights: Float[AnyArray, "*rows T"] | None = None
 
 
+class Packed(NamedTuple):
+    """Where the tokens of a prompt's G completions are when they lie end to end, without padding, in C slots.
+
+    Attributes:
+      places: of each slot, which token is there: g T + t; G T in an empty slot.
+      slots: of each token, where it is; C for what is only padding.
+    """
+
+    places: Int[AnyArray, "P C"]
+    slots: Int[AnyArray, "P G T"]
+
+
 @runtime_checkable
 class Model(Protocol):
     """The functions through which the algorithm sees a policy; `models.decoder` is one such module.
@@ -142,11 +154,12 @@ class Model(Protocol):
         prefix: PyTree,
         cache: PyTree | None = None,
         used: Int[Array, "P G"] | None = None,
+        packed: Packed | None = None,
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
         """Hidden states of tokens that continue the prefix; with a cache, the last `used` cached tokens of each row.
 
         What a row's cache holds besides has no effect, so a row starts anew with `used = 0`. A row that is not to
-        start anew has a token in every call.
+        start anew has a token in every call. Whole completions that are `packed` are [P, 1, C] tokens.
         """
         ...
 

@@ -26,6 +26,7 @@ from models.axes import constrain, here
 from models.caches import Cache, Cached, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
 from models.caches import resize as resize
 from models.config import DecoderConfig, Remat
+from models.packing import Packed, pack, unpack
 
 
 def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Param:
@@ -125,6 +126,7 @@ def extend(
     prefix: Prefix,
     cache: Cache | None = None,
     used: Int[Array, "P G"] | None = None,
+    packed: Packed | None = None,
 ) -> tuple[Float[Array, "P G T D"], PyTree]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
@@ -132,12 +134,17 @@ def extend(
     continue the last `used` cached tokens of their row, so a row starts anew with `used = 0`. The caller sees to it
     that `used + T` fits, and that several tokens at once do not pass the end of the ring. All rows write at every call:
     one may start anew, but not pause.
+
+    Whole completions of different lengths may be `packed`: tokens and hidden states are those of the slots, [P, 1, C],
+    and only attention sees G rows of T.
     """
     own = jnp.arange(tokens.shape[2])[None, None, :]
+    if packed is not None:
+        own = (packed.places % packed.slots.shape[2])[:, None]
     if used is not None:
         own = used[..., None] + own
     positions = jnp.broadcast_to(prefix.lengths[:, None, None] + own, tokens.shape)
-    return _decode(policy, tokens, positions, prefix, cache, used)
+    return _decode(policy, tokens, positions, prefix, cache, used, packed)
 
 
 def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
@@ -188,7 +195,9 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
     return view
 
 
-def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used):
+def _decode(
+    policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used, packed: Packed | None = None
+):
     """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
@@ -203,7 +212,7 @@ def _decode(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Ca
         if prefix is not None:
             prompt = Prompt(shared.keys, shared.values, prefix.lengths)
         cached = None if ring is None else Cached(own, *ring)
-        return _block(policy.config, block, hidden, by, prompt, cached, first=first)
+        return _block(policy.config, block, hidden, by, prompt, cached, packed, first=first)
 
     shared, own = (None if part is None else part.layers for part in (prefix, cache))
     if isinstance(policy.layers, Block):
@@ -229,7 +238,7 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
     return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
 
 
-def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cached | None, *, first: bool):
+def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cached | None, packed, *, first: bool):
     """One layer. Returns the new hidden states and this layer's keys and values.
 
     Hidden states are [P, G, T, D] and heads [P, G, T, N, H]; with `first` features come first, [D, P, G, T] and
@@ -252,6 +261,8 @@ def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cach
     query, key = rotate(query, by, of_heads), rotate(key, by, of_heads)
     if first:
         query, key, value = (jnp.moveaxis(heads, (0, 1), (-2, -1)) for heads in (query, key, value))
+    if packed is not None:
+        query, key, value = (unpack(heads, packed) for heads in (query, key, value))
     rows = lambda heads: heads.reshape(-1, *heads.shape[2:])
     key, value = jnp.moveaxis(rows(key), 1, -1), jnp.moveaxis(rows(value), 1, -2)
 
@@ -261,7 +272,10 @@ def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cach
         write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=cached.place)
         key, value = write(cached.layer.keys, key, axis=3), write(cached.layer.values, value, axis=2)
         visible = cached.visible
-    hidden = hidden + _merge_heads(attend(query, prompt, Own(key, value, visible)), block.out, first)
+    mixed = attend(query, prompt, Own(key, value, visible))
+    if packed is not None:
+        mixed = pack(mixed, packed)
+    hidden = hidden + _merge_heads(mixed, block.out, first)
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps, axis)
     gated = jax.nn.silu(_project(x, block.gate[...], first)) * _project(x, block.up[...], first)

@@ -186,21 +186,39 @@ def test_a_dead_group_is_left_out_but_keeps_its_share(one, stepped):
     assert other.metrics["loss"] == pytest.approx(stepped.metrics["loss"], abs=1e-6)
 
 
-def test_shapes_by_length_change_nothing(one, stepped, monkeypatch):
-    """Every micro-batch as short as its completions and prompts allow, against all of them padded to one shape."""
+@pytest.fixture
+def short(monkeypatch):
+    """Shapes for completions of a few tokens."""
     monkeypatch.setattr(microbatches, "MULTIPLE", 1)
     monkeypatch.setattr(microbatches, "SHORTEST", 2)
-    term = one.cut(completions(), rows=1)
-    shapes = [(part.prompts.shape[1], part.tokens.shape[2]) for part in term.parts]
-    assert len(set(shapes)) > 3 and (3, 2) in shapes and (5, 6) in shapes
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("rows", [1, 2])
+def test_shapes_by_length_change_nothing(one, stepped, rows):
+    """Every micro-batch as short as its completions and prompts allow, against all of them padded to one shape."""
+    term = one.cut(completions(), rows=rows)
+    shapes = {(part.prompts.shape[1], part.tokens.shape[2], part.packed is None) for part in term.parts}
+    assert shapes >= {1: {(3, 2, True), (5, 6, True)}, 2: {(5, 6, True), (3, 3, False)}}[rows]
     assert term.computed_tokens < one.cut(completions()).computed_tokens
     other = one.step(term)
     close(other.gradient, stepped.gradient, 2e-6)
     assert other.metrics == pytest.approx(stepped.metrics, rel=1e-5, abs=1e-6)
 
     with counting_compiles() as compiles:
-        one.step(one.cut(completions(2), rows=1), state=other.state)
+        one.step(one.cut(completions(2), rows=rows), state=other.state)
     assert compiles.count == 0  # whatever the lengths, the shapes are of one menu
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("mesh", ["4x2", "2x4"])
+def test_packed_completions_are_the_same_on_a_mesh(make_layout, policy, stepped, mesh):
+    updates = Updates(make_layout(mesh), policy)
+    term = updates.cut(completions(), rows=2)
+    assert any(part.packed is not None for part in term.parts)
+    other = updates.step(term)
+    close(other.gradient, stepped.gradient, 2e-6)
+    assert other.metrics == pytest.approx(stepped.metrics, rel=1e-5, abs=1e-6)
 
 
 def test_a_shared_prompt_trains_as_one_prompt_a_completion_would(one, stepped):

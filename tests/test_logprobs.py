@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from igrpo_jax.logprobs import chunked_logprobs, completion_logprobs
+from igrpo_jax.microbatches import Shape, pack
 from models import decoder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -53,6 +54,28 @@ def test_a_shared_prompt_has_the_gradient_of_a_repeated_one(policy, shared):
     np.testing.assert_allclose(scored.logprobs.reshape(2, 3, 5), shared[1].logprobs, atol=1e-5)
     assert np.abs(grads.embed[...][PROMPTS[0]]).min() > 0  # it does flow through the prompt
     for a, b in zip(jax.tree.leaves(grads), jax.tree.leaves(shared[0]), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, np.abs(b).max()))
+
+
+@pytest.mark.parametrize("slots", [11, 9])
+def test_packed_completions_have_the_log_probabilities_and_gradients_of_padded_ones(policy, slots):
+    """Three completions of 4, 0 and 5 tokens and of 1, 2 and 5; with and without empty slots."""
+    lengths = np.array([[4, 0, 5], [1, 2, 5]])
+    real = np.arange(5) < lengths[..., None]
+    shares, packed = SHARES * real, pack(lengths, Shape(5, slots))
+
+    def loss(policy, packed):
+        scored = completion_logprobs(
+            decoder, policy, PROMPTS, LENGTHS, COMPLETIONS, temperature=jnp.asarray(TEMPERATURE), chunk=2, packed=packed
+        )
+        return (scored.logprobs * shares).sum(), scored
+
+    gradient = jax.jit(jax.grad(loss, has_aux=True))
+    (expected, padded), (found, scored) = gradient(policy, None), gradient(policy, packed)
+    for a, b in zip(scored, padded, strict=True):
+        np.testing.assert_allclose(a[real], b[real], atol=1e-5)
+        assert not np.any(a[~real])
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 

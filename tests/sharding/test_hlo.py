@@ -9,31 +9,34 @@ import pytest
 import launch
 from igrpo_jax.collectives import arrays, collectives
 from igrpo_jax.learner import TrainState
-from igrpo_jax.microbatches import Completions
+from igrpo_jax.microbatches import Completions, Shape, pack
 from igrpo_jax.types import Batch
 from models.presets import PRESETS
 
-P, G, L, T = 8, 3, 40, 20
+P, G, L, T, SLOTS = 8, 3, 40, 20, 34
 """No product of these numbers is the size of a weight."""
 
 MODEL = replace(PRESETS["tiny"], layers=3)
 
 
-@pytest.fixture(scope="module", params=["8x1", "4x2", "2x4", "2x2x2"])
+@pytest.fixture(scope="module", params=["8x1", "4x2", "2x4", "2x2x2", "8x1 packed", "2x4 packed"])
 def compiled(request, make_layout):
     """Mesh, learner, and the HLO of the gradient of a micro-batch."""
     jax.config.update("jax_disable_most_optimizations", True)
-    layout = make_layout(request.param)
+    mesh, _, packed = request.param.partition(" ")
+    layout = make_layout(mesh)
     with layout.active():
         learner = launch.make_learner(launch.load_config("smoke.py"), layout, MODEL)
         ones = lambda *shape: np.ones(shape, np.float32)
-        batch = Batch(np.full((P, G), T, np.int32), ones(P, G), weights=ones(P, G, T))
+        lengths = np.full((P, G), T // 2 if packed else T, np.int32)
+        batch = Batch(lengths, ones(P, G), weights=ones(P, G, T))
         part = Completions(
-            np.ones((P, L), np.int32), np.full(P, L, np.int32), np.ones((P, G, T), np.int32), batch, ones(P, G, T)
-        )
+            np.ones((P, L), np.int32), np.full(P, L, np.int32), np.ones((P, G, T), np.int32), batch, ones(P, G, T),
+            pack(lengths, Shape(T, SLOTS)) if packed else None,
+        )  # fmt: skip
         program = learner.gradient_program(part, several=True).lower().compile()
     jax.config.update("jax_disable_most_optimizations", False)
-    return request.param, learner, program
+    return mesh, learner, program
 
 
 def test_state_is_split_over_fsdp_and_tensor(compiled):
