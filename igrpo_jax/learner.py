@@ -8,13 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int
 
 from igrpo_jax.config import Config, OptimConfig
-from igrpo_jax.logprobs import completion_logprobs
+from igrpo_jax.logprobs import Scored, completion_logprobs
 from igrpo_jax.losses import igrpo_loss, token_mask, token_weights
 from igrpo_jax.microbatches import Completions, Portions, micro_batches
-from igrpo_jax.types import AnyArray, Layout, Model, Packed, PyTree
+from igrpo_jax.types import Layout, Model, PyTree
 
 GAP = "sampling/logp_difference"
 """How far the trainer's log-probabilities are from the sampler's; reported where the sampler's are known."""
@@ -73,7 +72,8 @@ class Learner:
         self.view = jax.jit(partial(model.sampling_view, dtype=dtype), out_shardings=view_places)
         self._init = jax.jit(optimizer.init, out_shardings=self.shardings.moments)
         scalar = layout.train_shardings(jax.ShapeDtypeStruct((), jnp.float32))
-        compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk * layout.num_row_shards}
+        shards = layout.num_row_shards
+        compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk, "shards": shards}
         self._compiled: set[str] = set()
         self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type"), out_shardings=scalar)
         self._zeros = jax.jit(
@@ -91,7 +91,7 @@ class Learner:
             donate_argnames=("state",),
             out_shardings=(self.shardings, scalar),
         )
-        self._score = jax.jit(partial(_score, **compute))
+        self._score = jax.jit(lambda *scored: _scores(*scored, **compute).logprobs)
 
     def init(self, params: PyTree) -> TrainState:
         """A fresh optimizer around the given master weights."""
@@ -217,17 +217,18 @@ def _cast(params: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype), params)
 
 
-def _positions(chunk: int, tokens: Int[AnyArray, "P G T"], packed: Packed | None) -> int:
-    """Completion positions, or slots, that hold at most `chunk` tokens."""
-    return max(chunk // (tokens.shape[0] * (tokens.shape[1] if packed is None else 1)), 1)
-
-
-def _loss(params, part: Completions, temperature, *, config: Config, model: Model, dtype: Any, chunk: int):
-    """Loss of one micro-batch under float32 master weights, computed in `dtype`, and metrics: sums, but for maxima."""
-    scored = completion_logprobs(
-        model, _cast(params, dtype), part.prompts, part.prompt_lengths, part.tokens,
-        temperature=temperature, chunk=_positions(chunk, part.tokens, part.packed), packed=part.packed,
+def _scores(params, prompts, prompt_lengths, tokens, packed, temperature, *, model, dtype, chunk, shards) -> Scored:
+    """What float32 master weights make of completions, computed in `dtype`, `chunk` tokens of a shard at a time."""
+    chunk = max(chunk * shards // len(tokens), 1)
+    return completion_logprobs(
+        model, _cast(params, dtype), prompts, prompt_lengths, tokens,
+        temperature=temperature, chunk=chunk, shards=shards, packed=packed,
     )  # fmt: skip
+
+
+def _loss(params, part: Completions, temperature, *, config: Config, **compute: Any):
+    """Loss of one micro-batch, and metrics: sums, but for maxima."""
+    scored = _scores(params, part.prompts, part.prompt_lengths, part.tokens, part.packed, temperature, **compute)
     loss, metrics = igrpo_loss(scored.logprobs, part.batch, config.algorithm)
     mask = token_mask(part.batch.lengths, part.tokens.shape[-1])
     metrics |= {"loss": loss, "tokens": mask.sum(dtype=jnp.float32), "entropy": (scored.entropy * mask).sum()}
@@ -237,9 +238,9 @@ def _loss(params, part: Completions, temperature, *, config: Config, model: Mode
     return loss, metrics
 
 
-def _accumulate(params, grads, report, part: Completions, temperature, *, config, model, dtype, chunk):
+def _accumulate(params, grads, report, part: Completions, temperature, **static: Any):
     """Adds a micro-batch's gradient, and metrics, to those so far; None where there can be no other gradient."""
-    grad = jax.grad(partial(_loss, config=config, model=model, dtype=dtype, chunk=chunk), has_aux=True)
+    grad = jax.grad(partial(_loss, **static), has_aux=True)
     more, metrics = grad(params, part, temperature)
     join = lambda name: jnp.maximum if name.endswith("/max") else jnp.add
     report = {name: join(name)(report[name], metrics[name]) for name in report}
@@ -257,14 +258,3 @@ def _apply(state: TrainState, grads, reports, lr, *, optimizer):
             metrics[name] = metrics[name] / tokens
     metrics |= {"loss": sum(report["loss"] for report in reports), "grad_norm": optax.tree.norm(grads)}
     return TrainState(params, moments), metrics
-
-
-def _score(
-    params, prompts, prompt_lengths, tokens, packed, temperature, *, model, dtype, chunk
-) -> Float[Array, "P G T"]:
-    """Log-probabilities of a micro-batch."""
-    scored = completion_logprobs(
-        model, _cast(params, dtype), prompts, prompt_lengths, tokens,
-        temperature=temperature, chunk=_positions(chunk, tokens, packed), packed=packed,
-    )  # fmt: skip
-    return scored.logprobs

@@ -18,12 +18,12 @@ PARTS = 128
 
 class Scored(NamedTuple):
     """Attributes:
-    logprobs: float32[P, G, T], nats.
-    entropy: float32[P, G, T], nats, of the distribution each token was scored under; carries no gradient.
+    logprobs: float32[P, G, T], or by slots [P, C], nats.
+    entropy: likewise, of the distribution each token was scored under; carries no gradient.
     """
 
-    logprobs: Float[Array, "P G T"]
-    entropy: Float[Array, "P G T"]
+    logprobs: Float[Array, "P *places"]
+    entropy: Float[Array, "P *places"]
 
 
 def completion_logprobs(
@@ -35,6 +35,7 @@ def completion_logprobs(
     *,
     temperature: Float[Array, ""],
     chunk: int,
+    shards: int = 1,
     packed: Packed | None = None,
 ) -> Scored:
     """Log-probability of every completion token given its prompt and the tokens before it.
@@ -49,60 +50,88 @@ def completion_logprobs(
       prompt_lengths: int32[P].
       completions: int32[P, G, T], padded on the right with any token.
       temperature: divides the logits, as sampling does; must be positive.
-      chunk: completion positions scored at once, at most; or slots, of packed completions.
-      packed: lets all but attention run without the padding of completions.
+      chunk: completion tokens of a prompt that are scored at once, at most.
+      shards: number of devices that hold different rows; divides P.
+      packed: where the policy is to see which tokens; None: all of them, padding too.
 
     Returns:
       `Scored`; values past a completion's length are finite and mean nothing.
     """
-    last, prefix = model.prefill(policy, prompts, prompt_lengths)
-    tokens = completions if packed is None else _gather(completions, packed.places)[:, None]
-    hidden, _ = model.extend(policy, tokens, prefix, None, None, packed)
-    first = jnp.broadcast_to(last[:, None, None], (*tokens.shape[:2], 1, last.shape[-1]))
-    hidden = jnp.concatenate([first, hidden[:, :, :-1]], axis=2)
-    if packed is None:
-        return chunked_logprobs(model, policy, hidden, tokens, temperature=temperature, chunk=chunk)
-    begins = packed.places % completions.shape[2] == 0
-    hidden = jnp.where(begins[:, None, :, None], first, hidden)
-    scored = chunked_logprobs(model, policy, hidden, tokens, temperature=temperature, chunk=chunk)
-    return jax.tree.map(lambda x: _gather(x, packed.slots), scored)
+    p, g, t = completions.shape
+    packed = packed or _padded(p, g, t, prompts.shape[1])
+    everything = jnp.concatenate([completions.reshape(p, -1), prompts], axis=1)
+    tokens = _gather(everything, packed.places)
+    hidden = model.forward(policy, tokens, prompt_lengths, packed)
+
+    # What predicts each token: the one before it, or the prompt's last. No completion is behind the G T first slots.
+    scored = min(g * t, tokens.shape[1])
+    end = jnp.take_along_axis(jnp.asarray(packed.prompt_slots), prompt_lengths[:, None] - 1, axis=1)
+    last = jnp.take_along_axis(hidden, end[..., None], axis=1)
+    before = jnp.concatenate([last, hidden[:, : scored - 1]], axis=1)
+    begins = packed.places[:, :scored] % t == 0
+    before = jnp.where(begins[..., None], last, before)
+    padded = tokens.shape[1] == everything.shape[1]
+    count = None if padded else jnp.sum(packed.slots < tokens.shape[1], axis=(1, 2)).max()
+    found = chunked_logprobs(
+        model, policy, before, tokens[:, :scored], temperature=temperature, chunk=chunk, shards=shards, count=count
+    )
+    return jax.tree.map(lambda x: _gather(x, packed.slots), found)
 
 
-def _gather(x: Shaped[AnyArray, "P _ _"], index: Int[AnyArray, "P *any"]) -> Shaped[Array, "P *any"]:
-    """Entries of each x[p], counted through, and 0 for those past the end."""
-    take = lambda row, at: row.at[at].get(mode="fill", fill_value=0)
-    return jax.vmap(take)(jnp.reshape(x, (len(x), -1)), jnp.asarray(index))
+def _padded(p: int, g: int, t: int, length: int) -> Packed:
+    """A slot for every token."""
+    places = np.broadcast_to(np.arange(g * t + length, dtype=np.int32), (p, g * t + length))
+    return Packed(places, places[:, : g * t].reshape(p, g, t), places[:, g * t :])
+
+
+def _gather(x: Shaped[Array, "P _"], index: Int[AnyArray, "P *any"]) -> Shaped[Array, "P *any"]:
+    """Entries of each x[p], and 0 for those past the end."""
+    return jax.vmap(lambda row, at: row.at[at].get(mode="fill", fill_value=0))(x, jnp.asarray(index))
 
 
 def chunked_logprobs(
     model: Model,
     policy: PyTree,
-    hidden: Float[Array, "P G T D"],
-    tokens: Int[AnyArray, "P G T"],
+    hidden: Float[Array, "P C D"],
+    tokens: Int[AnyArray, "P C"],
     *,
     temperature: Float[Array, ""],
     chunk: int,
+    shards: int = 1,
+    count: Int[Array, ""] | None = None,
 ) -> Scored:
-    """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, at most `chunk` positions at a time."""
-    size = tokens.shape[2]
+    """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, at most `chunk` slots of each row at a time.
+
+    Chunks behind the first `count` slots, if that is given, are not computed, and have zeros.
+    """
+    size = tokens.shape[1]
     chunk = -(-size // -(-size // chunk))
     fill = -size % chunk
-    hidden = jnp.pad(hidden, ((0, 0), (0, 0), (0, fill), (0, 0)))
-    tokens = jnp.pad(tokens, ((0, 0), (0, 0), (0, fill)))
+    hidden, tokens = jnp.pad(hidden, ((0, 0), (0, fill), (0, 0))), jnp.pad(tokens, ((0, 0), (0, fill)))
 
     def split(x):
-        return jnp.moveaxis(x.reshape(*x.shape[:2], -1, chunk, *x.shape[3:]), 2, 0)
+        return jnp.moveaxis(x.reshape(x.shape[0], -1, chunk, *x.shape[2:]), 1, 0)
 
-    @partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("normalizer"))
-    def score(_, inputs):
-        hidden, tokens = inputs
-        logits = model.unembed(policy, hidden) / temperature
+    copies = model.spread(policy, shards)
+    apart = lambda x: x.reshape(shards, -1, *x.shape[1:])
+
+    def score(hidden, tokens):
+        logits = jax.vmap(model.unembed)(copies, apart(hidden)).reshape(*tokens.shape, -1) / temperature
         normalizer, entropy = normalizer_and_entropy(logits)
         chosen = jnp.take_along_axis(logits, tokens[..., None], axis=-1)[..., 0]
-        return None, Scored(chosen - normalizer, entropy)
+        return Scored(chosen - normalizer, entropy)
 
-    _, scored = jax.lax.scan(score, None, (split(hidden), split(tokens)))
-    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2).reshape(*tokens.shape)[:, :, :size], scored)
+    def nothing(hidden, tokens):
+        return Scored(*[jnp.zeros(tokens.shape, jnp.float32)] * 2)
+
+    @partial(jax.checkpoint, prevent_cse=False, policy=jax.checkpoint_policies.save_only_these_names("normalizer"))
+    def step(_, inputs):
+        start, *inputs = inputs
+        return None, score(*inputs) if count is None else jax.lax.cond(start < count, score, nothing, *inputs)
+
+    starts = jnp.arange(0, size + fill, chunk)
+    _, scored = jax.lax.scan(step, None, (starts, split(hidden), split(tokens)))
+    return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1).reshape(*tokens.shape)[:, :size], scored)
 
 
 @jax.custom_jvp

@@ -1,5 +1,6 @@
 """Completions in micro-batches of few static shapes, formed by length on the host."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -12,7 +13,10 @@ MULTIPLE = 64
 """Shorter shapes are multiples of this many tokens."""
 
 SHORTEST = 128
-"""Shapes of fewer tokens are not worth a program of their own."""
+"""Completions and prompts of fewer tokens are not worth a program of their own."""
+
+FEWEST = 1024
+"""Nor are fewer slots on a device."""
 
 
 class Completions(NamedTuple):
@@ -24,7 +28,7 @@ class Completions(NamedTuple):
       tokens: int32[P, G, T].
       batch: what the loss needs, [P, G] or [P, G, T].
       sampled_logprobs: float32[P, G, T], the sampler's own, to report how far the trainer's are from them.
-      packed: where the tokens are if only attention is to see padding; None if all of the policy is to.
+      packed: where the policy sees which tokens; None before they are cut into micro-batches.
     """
 
     prompts: Int[AnyArray, "P L"]
@@ -43,7 +47,7 @@ class Portions(NamedTuple):
       most: how many there are without dead groups.
       menu: an empty micro-batch of every shape that any batch of this size can be cut into.
       real_tokens: of prompts and completions in `parts`, a prompt counted once for every row that computes it.
-      computed_tokens: the same, padding included.
+      computed_tokens: slots, that is the same with the padding that all but attention sees.
       dead_groups, groups: groups without any advantage, which `parts` leave out, and all.
     """
 
@@ -71,25 +75,34 @@ def buckets(size: int, halvings: int) -> tuple[int, ...]:
 
 
 class Shape(NamedTuple):
-    """Of a micro-batch's completions: T, and slots that all completions of a prompt share, g T where none is packed."""
+    """Of a micro-batch: L, T, and slots that a prompt and its completions lie in, L + g T where none is padding."""
 
+    prompt: int
     size: int
     slots: int
 
 
-def shapes(longest: int, group: int) -> tuple[Shape, ...]:
-    """Ascending shapes for completions of up to `longest` tokens, `group` of a prompt; the last one takes any.
+def shapes(prompt: int, longest: int, group: int, fewest: int) -> tuple[Shape, ...]:
+    """Shapes for prompts and completions of up to so many tokens, `group` completions a prompt; the last takes any.
 
-    Unless they would be short, the others have slots for half of all places: there completions are packed.
+    Completions are seldom all as long as the longest: most shapes have slots for a part of L + g T, `fewest` at least.
 
-    >>> [tuple(shape) for shape in shapes(4096, 4)]
-    [(1024, 2048), (2048, 4096), (4096, 8192), (4096, 16384)]
-    >>> [tuple(shape) for shape in shapes(4096, 1)], [tuple(shape) for shape in shapes(128, 4)]
-    ([(1024, 1024), (2048, 2048), (4096, 4096)], [(128, 512)])
+    >>> [tuple(shape) for shape in shapes(512, 1024, 4, 512)]  # doctest: +NORMALIZE_WHITESPACE
+    [(256, 256, 640), (256, 256, 960), (512, 512, 1280), (512, 512, 1920),
+     (512, 1024, 1728), (512, 1024, 2304), (512, 1024, 3456), (512, 1024, 4608)]
+    >>> [tuple(shape) for shape in shapes(96, 64, 4, 512)]
+    [(96, 64, 352)]
     """
-    halves = 2 if group > 1 and longest > SHORTEST else 1
-    found = [Shape(size, group * size // halves) for size in buckets(longest, 2)]
-    return (*found, Shape(longest, group * longest)) if halves > 1 else tuple(found)
+    prompts, sizes = buckets(prompt, 1), buckets(longest, 2)
+    pairs = dict.fromkeys([(prompts[0], sizes[0]), *((prompt, size) for size in sizes[1:] or sizes)])
+    found = {}
+    for length, size in pairs:
+        whole, last = length + group * size, (length, size) == (prompt, longest)
+        for part in (0.375, 0.5, 0.75) if last else (0.5, 0.75):
+            slots = -(-math.ceil(part * whole) // MULTIPLE) * MULTIPLE
+            if fewest <= slots < whole:
+                found[Shape(length, size, slots)] = None
+    return (*found, Shape(prompt, longest, prompt + group * longest))
 
 
 def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool) -> Portions:
@@ -97,9 +110,8 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
 
     A group whose G does not fit is cut into sub-groups that share the prompt, its completions sorted by length. The
     sub-groups are sorted by what they need too, so that a micro-batch has no more slots and no longer rows than its own
-    completions and prompts need, up to the next of a few `shapes` and `buckets`. All micro-batches have one number of
-    rows, no larger than a batch of this size needs; what is missing is filled up with completions of length 0, which do
-    not count.
+    completions and prompts need, up to the next of a few `shapes`. All micro-batches have one number of rows, no larger
+    than a batch of this size needs; what is missing is filled up with completions of length 0, which do not count.
 
     Args:
       whole: [P, ...] arrays of numpy, `batch.weights` made from all of it.
@@ -118,26 +130,24 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
     per_micro = shards * -(-p * copies // (micro * shards))
 
     cut = _sub_groups(whole, copies)
-    prompt_sizes, sizes = buckets(whole.prompts.shape[1], 1), shapes(longest, part)
-    prompt_bucket = np.searchsorted(prompt_sizes, cut.prompt_lengths)
-    bucket = np.maximum(
-        np.searchsorted([shape.size for shape in sizes], cut.batch.lengths.max(axis=1)),
-        np.searchsorted([shape.slots for shape in sizes], cut.batch.lengths.sum(axis=1)),
-    )
+    menu = shapes(whole.prompts.shape[1], longest, part, FEWEST * shards // per_micro)
+    tokens = cut.prompt_lengths + cut.batch.lengths.sum(axis=1)
+    needs = np.stack([cut.prompt_lengths, cut.batch.lengths.max(axis=1), tokens], axis=1)
+    first = lambda need: np.all(np.array(menu) >= need[..., None, :], axis=-1).argmax(axis=-1)
     alive = np.any(whole.batch.advantages != 0, axis=1) | keep_dead
     chosen = np.flatnonzero(np.repeat(alive, copies))
-    chosen = chosen[np.lexsort((-prompt_bucket[chosen], -bucket[chosen]))]
+    chosen = chosen[np.lexsort((-tokens[chosen], -first(needs[chosen])))]
 
-    portions = Portions([], micro, [], 0, 0, int(p - alive.sum()), p)
-    for start in range(0, len(chosen), per_micro):
-        index = chosen[start : start + per_micro]
-        size = (prompt_sizes[prompt_bucket[index].max()], sizes[bucket[index].max()])
-        portions.parts.append(_take(cut, index, per_micro, *size))
-    slots = lambda part: part.tokens.size if part.packed is None else part.packed.places.size
-    return portions._replace(
-        menu=[_take(cut, chosen[:0], per_micro, prompt, shape) for prompt in prompt_sizes for shape in sizes],
-        real_tokens=int(cut.prompt_lengths[chosen].sum() + cut.batch.lengths[chosen].sum()),
-        computed_tokens=sum(part.prompts.size + slots(part) for part in portions.parts),
+    together = [chosen[start : start + per_micro] for start in range(0, len(chosen), per_micro)]
+    taken = [menu[first(needs[index].max(axis=0))] for index in together]
+    return Portions(
+        parts=[_take(cut, index, per_micro, shape) for index, shape in zip(together, taken, strict=True)],
+        most=micro,
+        menu=[_take(cut, chosen[:0], per_micro, shape) for shape in menu],
+        real_tokens=int(tokens[chosen].sum()),
+        computed_tokens=per_micro * sum(shape.slots for shape in taken),
+        dead_groups=int(p - alive.sum()),
+        groups=p,
     )
 
 
@@ -153,7 +163,7 @@ def _sub_groups(whole: Completions, copies: int) -> Completions:
     return Completions(np.repeat(whole.prompts, copies, 0), np.repeat(whole.prompt_lengths, copies), *samples)
 
 
-def _take(cut: Completions, index: np.ndarray, rows: int, prompt_size: int, shape: Shape) -> Completions:
+def _take(cut: Completions, index: np.ndarray, rows: int, shape: Shape) -> Completions:
     """Those sub-groups cut to a shape, filled up with empty ones."""
 
     def take(x: AnyArray, length: int | None = None) -> np.ndarray:
@@ -162,24 +172,23 @@ def _take(cut: Completions, index: np.ndarray, rows: int, prompt_size: int, shap
 
     samples = (cut.tokens, cut.batch, cut.sampled_logprobs)
     tokens, batch, sampled = jax.tree.map(lambda x: take(x, shape.size if x.ndim == 3 else None), samples)
-    packed = None if shape.slots == tokens.shape[1] * shape.size else pack(batch.lengths, shape)
-    prompts, lengths = take(cut.prompts, prompt_size), np.maximum(take(cut.prompt_lengths), 1)
-    return Completions(prompts, lengths, tokens, batch, sampled, packed)
+    prompts, lengths = take(cut.prompts, shape.prompt), np.maximum(take(cut.prompt_lengths), 1)
+    return Completions(prompts, lengths, tokens, batch, sampled, pack(lengths, batch.lengths, shape))
 
 
-def pack(lengths: Int[np.ndarray, "P G"], shape: Shape) -> Packed:
-    """The completions of each prompt one behind the other.
+def pack(prompt_lengths: Int[np.ndarray, " P"], lengths: Int[np.ndarray, "P G"], shape: Shape) -> Packed:
+    """The completions of each prompt one behind the other, and behind them the prompt.
 
-    >>> pack(np.array([[1, 2]]), Shape(size=3, slots=4))
-    Packed(places=array([[0, 3, 4, 6]], dtype=int32), slots=array([[[0, 4, 4],
-            [1, 2, 4]]], dtype=int32))
+    >>> pack(np.array([2]), np.array([[1, 2]]), Shape(prompt=2, size=3, slots=6))
+    Packed(places=array([[0, 3, 4, 6, 7, 8]], dtype=int32), slots=array([[[0, 6, 6],
+            [1, 2, 6]]], dtype=int32), prompt_slots=array([[3, 4]], dtype=int32))
     """
-    p, g = lengths.shape
-    real = np.arange(shape.size) < lengths[..., None]
-    places = np.full((p, shape.slots), g * shape.size, np.int32)
-    slots = np.full((p, g * shape.size), shape.slots, np.int32)
-    for row, some in enumerate(real.reshape(p, -1)):
+    own = np.arange(shape.size) < lengths[..., None]
+    real = np.concatenate([own.reshape(len(own), -1), np.arange(shape.prompt) < prompt_lengths[:, None]], axis=1)
+    places = np.full((len(own), shape.slots), real.shape[1], np.int32)
+    slots = np.full(real.shape, shape.slots, np.int32)
+    for row, some in enumerate(real):
         there = np.flatnonzero(some)
         places[row, : len(there)] = there
         slots[row, there] = np.arange(len(there))
-    return Packed(places, slots.reshape(real.shape))
+    return Packed(places, slots[:, : own[0].size].reshape(own.shape), slots[:, own[0].size :])

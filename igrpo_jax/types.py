@@ -7,6 +7,7 @@
 | L | prompt tokens |
 | T | completion tokens |
 | S | L + T |
+| C | slots: tokens of a prompt and its G completions, packed |
 | V | vocabulary |
 | D | model width |
 | N, K | query heads, key/value heads |
@@ -123,15 +124,19 @@ class Batch(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Where the tokens of a prompt's G completions are when they lie end to end, without padding, in C slots.
+    """Where the tokens of G completions and their prompt are when they lie end to end, without padding, in C slots.
+
+    Completions come first, and the prompt behind them.
 
     Attributes:
-      places: of each slot, which token is there: g T + t; G T in an empty slot.
-      slots: of each token, where it is; C for what is only padding.
+      places: of each slot, which token is there: g T + t of a completion, G T + l of the prompt, G T + L if none.
+      slots: of each completion's token, where it is; C for what is only padding.
+      prompt_slots: of each of the prompt's, likewise.
     """
 
     places: Int[AnyArray, "P C"]
     slots: Int[AnyArray, "P G T"]
+    prompt_slots: Int[AnyArray, "P L"]
 
 
 @runtime_checkable
@@ -154,17 +159,26 @@ class Model(Protocol):
         prefix: PyTree,
         cache: PyTree | None = None,
         used: Int[Array, "P G"] | None = None,
-        packed: Packed | None = None,
     ) -> tuple[Float[Array, "P G T D"], PyTree | None]:
         """Hidden states of tokens that continue the prefix; with a cache, the last `used` cached tokens of each row.
 
         What a row's cache holds besides has no effect, so a row starts anew with `used = 0`. A row that is not to
-        start anew has a token in every call. Whole completions that are `packed` are [P, 1, C] tokens.
+        start anew has a token in every call.
         """
+        ...
+
+    def forward(
+        self, policy: PyTree, tokens: Int[Array, "P C"], prompt_lengths: Int[AnyArray, " P"], packed: Packed
+    ) -> Float[Array, "P C D"]:
+        """Hidden states of prompts and their completions: what `prefill` and `extend` would give, in one pass."""
         ...
 
     def unembed(self, policy: PyTree, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
         """float32 logits."""
+        ...
+
+    def spread(self, policy: PyTree, ways: int) -> PyTree:
+        """Every leaf with a copy for each of `ways` groups of rows in front, for `jax.vmap` over `unembed`."""
         ...
 
     def new_prefix(self, policy: PyTree, size: int, capacity: int) -> PyTree:

@@ -43,10 +43,9 @@ class Cache(NamedTuple):
     next: Int[Array, ""]
 
 
-class Cached(NamedTuple):
-    """A layer's part of a cache: where new tokens are written, and which slots they then see."""
+class Ring(NamedTuple):
+    """Where new tokens are written into a cache, and which slots they then see."""
 
-    layer: KeyValues
     place: Int[Array, ""]
     visible: Bool[Array, "P G T C"]
 
@@ -108,8 +107,8 @@ def capacity_of(cache: Cache) -> int:
     return values.shape[-2]
 
 
-def ring_of(cache: Cache, used: Int[Array, "P G"], count: int) -> tuple[Int[Array, ""], Bool[Array, "P G T C"]]:
-    """The slot that the first of `count` tokens is written to, and those that each sees, its own and `used` more."""
+def ring_of(cache: Cache, used: Int[Array, "P G"], count: int) -> Ring:
+    """Where the first of `count` tokens is written, and the slots that each sees: its own and `used` more."""
     token = jnp.arange(count)[None, None, :, None]
     age = (cache.next + token - jnp.arange(capacity_of(cache))[None, None, None]) % capacity_of(cache)
-    return cache.next, age <= used[..., None, None] + token
+    return Ring(cache.next, age <= used[..., None, None] + token)

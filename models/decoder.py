@@ -2,10 +2,11 @@
 
     hidden, prefix = prefill(policy, tokens[P, L], lengths[P])
     hidden, cache = extend(policy, tokens[P, G, T], prefix, cache, used[P, G])
+    hidden = forward(policy, tokens[P, C], prompt_lengths[P], packed)
     logits = unembed(policy, hidden)
 
-Sampling is `prefill`, then `extend` with one token and a cache; training and scoring are `extend(completions,
-prefill(prompts))` without one. Both run `_decode`, so their log-probabilities agree by construction.
+Sampling is `prefill`, then `extend` with one token and a cache. Training and scoring are `extend(completions,
+prefill(prompts))` too, in one pass: `forward`. All run `_decode`, so their log-probabilities agree by construction.
 
 Layers are stacked for training (one leaf a weight, scanned, rematerialized) and a list for sampling (unrolled, cache
 updated in place); `sampling_view` goes from the first to the second.
@@ -23,10 +24,10 @@ from jaxtyping import Array, Float, Int
 
 from models.attention import Own, Prompt, attend, rotate, turns
 from models.axes import constrain, here
-from models.caches import Cache, Cached, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
+from models.caches import Cache, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
 from models.caches import resize as resize
 from models.config import DecoderConfig, Remat
-from models.packing import Packed, pack, unpack
+from models.packing import Packed, pack, positions, unpack
 
 
 def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Param:
@@ -90,7 +91,7 @@ def prefill(
     if tokens.shape[1] > CHUNK and not isinstance(policy.layers, Block):
         return _prefill_chunks(policy, tokens, lengths)
     positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
-    hidden, made = _decode(policy, tokens[:, None], positions, None, None, None)
+    hidden, made = _rows(policy, tokens[:, None], positions, None, None, None)
     last = jnp.take_along_axis(hidden[:, 0], (lengths - 1)[:, None, None], axis=1)[:, 0]
     return last, Prefix(made, lengths)
 
@@ -110,7 +111,7 @@ def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D
         used = jnp.full((p, 1), number * width)
         positions = used[..., None] + jnp.arange(width)[None, None]
         part = jax.lax.dynamic_index_in_dim(chunks, number, axis=2, keepdims=False)
-        hidden, cache = _decode(policy, part, positions, None, cache, used)
+        hidden, cache = _rows(policy, part, positions, None, cache, used)
         place = lengths - 1 - number * width
         found = jnp.take_along_axis(hidden[:, 0], jnp.clip(place, 0, width - 1)[:, None, None], axis=1)[:, 0]
         return jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
@@ -126,25 +127,40 @@ def extend(
     prefix: Prefix,
     cache: Cache | None = None,
     used: Int[Array, "P G"] | None = None,
-    packed: Packed | None = None,
 ) -> tuple[Float[Array, "P G T D"], PyTree]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
-    Without a cache the tokens are whole completions, each causal in itself (training and scoring). With one they
+    Without a cache the tokens are whole completions, each causal in itself. With one they
     continue the last `used` cached tokens of their row, so a row starts anew with `used = 0`. The caller sees to it
     that `used + T` fits, and that several tokens at once do not pass the end of the ring. All rows write at every call:
     one may start anew, but not pause.
-
-    Whole completions of different lengths may be `packed`: tokens and hidden states are those of the slots, [P, 1, C],
-    and only attention sees G rows of T.
     """
     own = jnp.arange(tokens.shape[2])[None, None, :]
-    if packed is not None:
-        own = (packed.places % packed.slots.shape[2])[:, None]
     if used is not None:
         own = used[..., None] + own
-    positions = jnp.broadcast_to(prefix.lengths[:, None, None] + own, tokens.shape)
-    return _decode(policy, tokens, positions, prefix, cache, used, packed)
+    places = jnp.broadcast_to(prefix.lengths[:, None, None] + own, tokens.shape)
+    return _rows(policy, tokens, places, prefix, cache, used)
+
+
+def forward(
+    policy: Decoder, tokens: Int[Array, "P C"], prompt_lengths: Int[AnyArray, " P"], packed: Packed
+) -> Float[Array, "P C D"]:
+    """Hidden states of prompts and all their completions, packed, for training and scoring.
+
+    Of each token the same as by `extend(completions, prefill(prompts))`. But each layer's weights are used once for
+    both, the prefix of only one layer exists at a time, and nothing but attention sees padding.
+    """
+
+    def attention(_, query, key, value):
+        unpacked = (unpack(heads[:, 0], packed) for heads in (query, key, value))
+        (query, asked), (key, prompt_key), (value, prompt_value) = unpacked
+        prompt = _own(prompt_key[:, None], prompt_value[:, None])
+        answered = attend(asked[:, None], None, prompt)
+        mixed = attend(query, Prompt(prompt.keys, prompt.values, prompt_lengths), _own(key, value))
+        return pack(mixed, answered[:, 0], packed)[:, None], None
+
+    places = positions(packed, prompt_lengths)[:, None]
+    return _decode(policy, tokens[:, None], places, attention, None, policy.remat)[0][:, 0]
 
 
 def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
@@ -156,6 +172,17 @@ def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*
         return jnp.einsum("...D,DV->...V", hidden, policy.head[...], **f32)
     head = policy.embed if policy.config.tied else policy.head
     return jnp.moveaxis(jnp.tensordot(head[...], jnp.moveaxis(hidden, -1, 0), 1, **f32), 0, -1)
+
+
+def spread(policy: Decoder, ways: int) -> Decoder:
+    """A copy of the policy for each of `ways` groups of rows, each on the group's own devices, for `jax.vmap(unembed)`.
+
+    A loop that uses them adds up each group's gradient by itself: one sum is sent after the loop, not one a turn.
+    """
+    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (ways, *x.shape)), policy)
+    head, axes = (copies.embed, ("vocab", None)) if policy.config.tied else (copies.head, (None, "vocab"))
+    head[...] = constrain(head[...], "batch", *axes)
+    return copies
 
 
 def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
@@ -195,38 +222,56 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
     return view
 
 
-def _decode(
-    policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used, packed: Packed | None = None
-):
-    """Runs all layers; returns normalized hidden states and each layer's keys and values (the whole cache if any)."""
+def _rows(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used):
+    """Hidden states of tokens behind prefix and cache, and the cache with them, or each layer's keys and values."""
+    ring = None if cache is None else ring_of(cache, used, tokens.shape[2])
+
+    def attention(held, query, key, value):
+        shared, cached = held
+        own = _own(key, value)
+        if ring is not None:
+            # Of the shape in which it is read: else XLA on CPU writes once more for that, into a copy of the cache.
+            write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=ring.place)
+            keys, values = write(cached.keys, own.keys, axis=3), write(cached.values, own.values, axis=2)
+            own = Own(keys, values, ring.visible)
+        prompt = None if prefix is None else Prompt(shared.keys, shared.values, prefix.lengths)
+        return attend(query, prompt, own), KeyValues(own.keys, own.values)
+
+    held = tuple(None if part is None else part.layers for part in (prefix, cache))
+    hidden, made = _decode(policy, tokens, positions, attention, held, "none" if cache is not None else policy.remat)
+    if cache is not None:
+        made = Cache(made, (cache.next + tokens.shape[2]) % capacity_of(cache))
+    return hidden, made
+
+
+def _own(key: Float[Array, "P G T K H"], value: Float[Array, "P G T K H"]) -> Own:
+    """Keys and values of whole rows, as attention reads them."""
+    rows = lambda heads: heads.reshape(-1, *heads.shape[2:])
+    return Own(jnp.moveaxis(rows(key), 1, -1), jnp.moveaxis(rows(value), 1, -2), None)
+
+
+def _decode(policy: Decoder, tokens, positions, attention: Callable, held: Any, remat: Remat):
+    """Runs all layers; returns normalized hidden states, and what attention has made in each layer.
+
+    `attention(held, query, key, value)` sees each layer's part of `held` and heads [P, G, T, N, H].
+    """
     table = constrain(policy.embed[...], "vocab", None)
     hidden = constrain(table[tokens], "batch", None, None, None)
     first = not isinstance(policy.layers, Block)
     by = turns(positions, policy.config, first=first)
 
-    ring = None if cache is None else ring_of(cache, used, tokens.shape[2])
-
     def layer(hidden, inputs):
-        block, shared, own = inputs
-        prompt = None
-        if prefix is not None:
-            prompt = Prompt(shared.keys, shared.values, prefix.lengths)
-        cached = None if ring is None else Cached(own, *ring)
-        return _block(policy.config, block, hidden, by, prompt, cached, packed, first=first)
+        block, held = inputs
+        return _block(policy.config, block, hidden, by, partial(attention, held), first=first)
 
-    shared, own = (None if part is None else part.layers for part in (prefix, cache))
     if isinstance(policy.layers, Block):
-        remat: Remat = "none" if cache is not None else policy.remat
-        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, shared, own))
+        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, held))
     else:
         made, hidden = [], jnp.moveaxis(hidden, -1, 0)
         for i, block in enumerate(policy.layers):
-            parts = (block, None if shared is None else shared[i], None if own is None else own[i])
-            hidden, keys_values = layer(hidden, parts)
-            made.append(keys_values)
+            hidden, one = layer(hidden, (block, tuple(None if part is None else part[i] for part in held)))
+            made.append(one)
         hidden = jnp.moveaxis(hidden, 0, -1)
-    if cache is not None:
-        made = Cache(made, (cache.next + tokens.shape[2]) % capacity_of(cache))
     return _rms_norm(hidden, policy.norm[...], policy.config.norm_eps), made
 
 
@@ -238,8 +283,8 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
     return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
 
 
-def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cached | None, packed, *, first: bool):
-    """One layer. Returns the new hidden states and this layer's keys and values.
+def _block(config: DecoderConfig, block: Block, hidden, by, attention: Callable, *, first: bool):
+    """One layer. Returns the new hidden states and what attention has made.
 
     Hidden states are [P, G, T, D] and heads [P, G, T, N, H]; with `first` features come first, [D, P, G, T] and
     [N, H, P, G, T], and the weights have their outputs in front, see `sampling_view`.
@@ -261,25 +306,12 @@ def _block(config: DecoderConfig, block: Block, hidden, by, prompt, cached: Cach
     query, key = rotate(query, by, of_heads), rotate(key, by, of_heads)
     if first:
         query, key, value = (jnp.moveaxis(heads, (0, 1), (-2, -1)) for heads in (query, key, value))
-    if packed is not None:
-        query, key, value = (unpack(heads, packed) for heads in (query, key, value))
-    rows = lambda heads: heads.reshape(-1, *heads.shape[2:])
-    key, value = jnp.moveaxis(rows(key), 1, -1), jnp.moveaxis(rows(value), 1, -2)
-
-    visible = None
-    if cached is not None:
-        # Of the shape in which it is read: else XLA on CPU writes once more for that, into a copy of the cache.
-        write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=cached.place)
-        key, value = write(cached.layer.keys, key, axis=3), write(cached.layer.values, value, axis=2)
-        visible = cached.visible
-    mixed = attend(query, prompt, Own(key, value, visible))
-    if packed is not None:
-        mixed = pack(mixed, packed)
+    mixed, made = attention(query, key, value)
     hidden = hidden + _merge_heads(mixed, block.out, first)
 
     x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps, axis)
     gated = jax.nn.silu(_project(x, block.gate[...], first)) * _project(x, block.up[...], first)
-    return hidden + _narrow(gated, block.down, first), KeyValues(key, value)
+    return hidden + _narrow(gated, block.down, first), made
 
 
 def _project(x: Array, w: Array, first: bool) -> Array:

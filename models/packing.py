@@ -1,8 +1,9 @@
-"""A prompt's completions end to end, without the padding that they have as rows of one length."""
+"""A prompt and its completions end to end, without the padding that they have as rows of one length."""
 
 from typing import Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -11,29 +12,50 @@ AnyArray = jax.Array | np.ndarray
 
 @runtime_checkable
 class Packed(Protocol):
-    """Where the tokens of G completions are among C slots; `igrpo_jax.types.Packed` is one."""
+    """Where the tokens of G completions and their prompt are among C slots; `igrpo_jax.types.Packed` is one."""
 
     @property
     def places(self) -> Int[AnyArray, "P C"]:
-        """Of each slot, which token is there: g T + t; G T in an empty slot."""
+        """Of each slot, which token is there: g T + t, behind them the prompt's G T + l; G T + L in an empty slot."""
         ...
 
     @property
     def slots(self) -> Int[AnyArray, "P G T"]:
-        """Of each token, where it is; C for what is only padding."""
+        """Of each completion's token, where it is; C for what is only padding."""
+        ...
+
+    @property
+    def prompt_slots(self) -> Int[AnyArray, "P L"]:
+        """Of each of the prompt's, likewise."""
         ...
 
 
-def unpack(x: Float[Array, "P 1 C N H"], packed: Packed) -> Float[Array, "P G T N H"]:
-    """Completions as rows, with zeros for padding."""
-    slots = packed.slots.reshape(len(x), -1)
-    return _moved(x[:, 0], slots, packed.places).reshape(*packed.slots.shape, *x.shape[3:])
+def positions(packed: Packed, prompt_lengths: Int[AnyArray, " P"]) -> Int[Array, "P C"]:
+    """Of each slot, how many tokens its sequence has before it; in an empty slot a number without meaning."""
+    _, g, t = packed.slots.shape
+    places = jnp.asarray(packed.places)
+    return jnp.where(places < g * t, prompt_lengths[:, None] + places % t, places - g * t)
 
 
-def pack(x: Float[Array, "P G T N H"], packed: Packed) -> Float[Array, "P 1 C N H"]:
+def unpack(x: Float[Array, "P C N H"], packed: Packed) -> tuple[Float[Array, "P G T N H"], Float[Array, "P L N H"]]:
+    """Completions and prompts as rows, with zeros for padding."""
+    rows = _moved(x, _slots(packed), packed.places)
+    count = rows.shape[1] - packed.prompt_slots.shape[1]
+    return rows[:, :count].reshape(*packed.slots.shape, *x.shape[2:]), rows[:, count:]
+
+
+def pack(
+    completions: Float[Array, "P G T N H"], prompts: Float[Array, "P L N H"], packed: Packed
+) -> Float[Array, "P C N H"]:
     """The way back, with zeros in empty slots."""
-    slots = packed.slots.reshape(len(x), -1)
-    return _moved(x.reshape(*slots.shape, *x.shape[3:]), packed.places, slots)[:, None]
+    p, _, _, *last = completions.shape
+    rows = jnp.concatenate([completions.reshape(p, -1, *last), prompts], axis=1)
+    return _moved(rows, packed.places, _slots(packed))
+
+
+def _slots(packed: Packed) -> Int[Array, "P _"]:
+    """Of each token, where it is."""
+    return jnp.concatenate([packed.slots.reshape(len(packed.slots), -1), packed.prompt_slots], axis=1)
 
 
 @jax.custom_vjp

@@ -57,12 +57,12 @@ def test_a_shared_prompt_has_the_gradient_of_a_repeated_one(policy, shared):
         np.testing.assert_allclose(a, b, atol=1e-5 * max(1.0, np.abs(b).max()))
 
 
-@pytest.mark.parametrize("slots", [11, 9])
+@pytest.mark.parametrize("slots", [19, 15, 21])
 def test_packed_completions_have_the_log_probabilities_and_gradients_of_padded_ones(policy, slots):
-    """Three completions of 4, 0 and 5 tokens and of 1, 2 and 5; with and without empty slots."""
+    """Three completions of 4, 0 and 5 tokens and of 1, 2 and 5; with few, no and as many empty slots as padding."""
     lengths = np.array([[4, 0, 5], [1, 2, 5]])
     real = np.arange(5) < lengths[..., None]
-    shares, packed = SHARES * real, pack(lengths, Shape(5, slots))
+    shares, packed = SHARES * real, pack(LENGTHS, lengths, Shape(6, 5, slots))
 
     def loss(policy, packed):
         scored = completion_logprobs(
@@ -91,18 +91,20 @@ def test_a_completion_is_scored_apart_from_its_padding_and_its_neighbors(policy,
 
 
 def test_chunks_change_nothing(policy):
-    hidden = jnp.asarray(np.random.default_rng(1).normal(size=(2, 3, 5, 32)), jnp.float32)
-    tokens = jnp.asarray(COMPLETIONS)
+    hidden = jnp.asarray(np.random.default_rng(1).normal(size=(2, 15, 32)), jnp.float32)
+    tokens, shares = jnp.asarray(COMPLETIONS.reshape(2, 15)), SHARES.reshape(2, 15)
 
-    def chunked(hidden, chunk):
-        scored = chunked_logprobs(decoder, policy, hidden, tokens, temperature=jnp.asarray(TEMPERATURE), chunk=chunk)
+    def chunked(hidden, chunk, count=None):
+        scored = chunked_logprobs(
+            decoder, policy, hidden, tokens, temperature=jnp.asarray(TEMPERATURE), chunk=chunk, count=count
+        )
         # The entropy must not reach the gradient.
-        return (scored.logprobs * SHARES + scored.entropy).sum() - jax.lax.stop_gradient(scored.entropy).sum(), scored
+        return (scored.logprobs * shares + scored.entropy).sum() - jax.lax.stop_gradient(scored.entropy).sum(), scored
 
     def plain(hidden):
         logprobs = jax.nn.log_softmax(decoder.unembed(policy, hidden) / TEMPERATURE)
         chosen = jnp.take_along_axis(logprobs, tokens[..., None], -1)[..., 0]
-        return (chosen * SHARES).sum(), (chosen, -(jnp.exp(logprobs) * logprobs).sum(-1))
+        return (chosen * shares).sum(), (chosen, -(jnp.exp(logprobs) * logprobs).sum(-1))
 
     (_, expected), expected_grad = jax.jit(jax.value_and_grad(plain, has_aux=True))(hidden)
     run = jax.jit(jax.value_and_grad(chunked, has_aux=True), static_argnums=1)
@@ -111,6 +113,10 @@ def test_chunks_change_nothing(policy):
         np.testing.assert_allclose(scored.logprobs, expected[0], atol=1e-5)
         np.testing.assert_allclose(scored.entropy, expected[1], atol=1e-5)
         np.testing.assert_allclose(grad, expected_grad, atol=1e-5)
+    (_, scored), grad = run(hidden, 4, jnp.asarray(5))  # two chunks of four, and no more
+    np.testing.assert_allclose(scored.logprobs[:, :8], expected[0][:, :8], atol=1e-5)
+    np.testing.assert_allclose(grad[:, :8], expected_grad[:, :8], atol=1e-5)
+    assert not np.any(scored.logprobs[:, 8:]) and not np.any(scored.entropy[:, 8:]) and not np.any(grad[:, 8:])
 
 
 def arrays(jaxpr):
@@ -126,7 +132,7 @@ def arrays(jaxpr):
 def test_logits_of_all_positions_never_exist_at_once(policy):
     tokens = jnp.zeros((2, 3, 64), jnp.int32)
 
-    def largest(chunk):
+    def largest(chunk, packed=None):
         """Size of the largest array over the vocabulary in the gradient's program, the weights' own left out."""
 
         def loss(policy):
@@ -138,11 +144,14 @@ def test_logits_of_all_positions_never_exist_at_once(policy):
                 tokens,
                 temperature=jnp.ones(()),
                 chunk=chunk,
+                packed=packed,
             )
             return (scored.logprobs + scored.entropy).sum()
 
-        shapes = set(arrays(jax.make_jaxpr(jax.grad(loss))(policy).jaxpr)) - {(272, 32), (32, 272)}
+        shapes = set(arrays(jax.make_jaxpr(jax.grad(loss))(policy).jaxpr)) - {(272, 32), (32, 272), (1, 272, 32), (1, 32, 272)}
         return max(np.prod(shape) for shape in shapes if 272 in shape)
 
-    assert largest(64) == 2 * 3 * 64 * 272
-    assert largest(4) == 2 * 3 * 4 * 272
+    assert largest(3 * 64) == 2 * 3 * 64 * 272
+    assert largest(12) == 2 * 12 * 272
+    half = pack(LENGTHS, np.full((2, 3), 32), Shape(6, 64, 102))
+    assert largest(12, half) == 2 * 12 * 272

@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
+from igrpo_jax import microbatches
 from igrpo_jax.microbatches import Completions, micro_batches
 from igrpo_jax.types import Batch
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    """Shapes for some hundred tokens."""
+    monkeypatch.setattr(microbatches, "FEWEST", 512)
 
 
 def batch(lengths, prompt_lengths, *, size, prompt_size):
@@ -64,8 +71,7 @@ def test_every_completion_is_there_once_with_its_own_prompt(rows, shards, shape)
 
 def shapes(parts):
     """Prompt, completion and slots of each."""
-    slots = lambda part: part.tokens[0].size if part.packed is None else part.packed.places.shape[1]
-    return [(part.prompts.shape[1], part.tokens.shape[2], slots(part)) for part in parts]
+    return [(part.prompts.shape[1], part.tokens.shape[2], part.packed.places.shape[1]) for part in parts]
 
 
 def test_micro_batches_are_as_short_as_their_own_completions_and_prompts():
@@ -74,34 +80,37 @@ def test_micro_batches_are_as_short_as_their_own_completions_and_prompts():
     whole = batch(lengths, [200, 100, 129, 128], size=1000, prompt_size=256)
     cut = micro_batches(whole, rows=2, shards=1, keep_dead=False)
     # The pairs are (20, 60) (130, 510); (1, 2) (20, 130); (1, 2) (190, 600); (3, 20) (600, 700).
+    # With their prompts 128 + 1300, 129 + 790, 200 + 640, 200 + 80, 129 + 3, 128 + 23, 100 + 150, 100 + 3.
     assert shapes(cut.parts) == [
-        (128, 1000, 2000), (256, 1000, 1000), (256, 1000, 1000), (256, 256, 256), (256, 256, 256), (128, 256, 256),
-        (128, 256, 256), (128, 256, 256),
+        (256, 1000, 1728), (256, 1000, 1152), (256, 512, 960),
+        (256, 512, 640), (256, 512, 640), (128, 256, 512), (128, 256, 512), (128, 256, 512),
     ]  # fmt: skip
-    sizes = {(256, 256), (512, 512), (1000, 1000), (1000, 2000)}
-    assert set(shapes(cut.menu)) == {(prompt, *size) for prompt in (128, 256) for size in sizes}
+    assert shapes(cut.menu) == [
+        (128, 256, 512), (256, 512, 640), (256, 512, 960),
+        (256, 1000, 896), (256, 1000, 1152), (256, 1000, 1728), (256, 1000, 2256),
+    ]  # fmt: skip
     assert {part.tokens.shape[:2] for part in [*cut.parts, *cut.menu]} == {(1, 2)}
     assert cut.real_tokens == 2 * (200 + 100 + 129 + 128) + np.sum(lengths)
-    assert cut.computed_tokens == sum(prompt + slots for prompt, _, slots in shapes(cut.parts))
+    assert cut.computed_tokens == sum(slots for _, _, slots in shapes(cut.parts))
     for part in cut.parts:
         assert part.batch.lengths.max() <= part.tokens.shape[2] and part.prompt_lengths.max() <= part.prompts.shape[1]
 
 
-def test_packed_completions_are_all_there_one_behind_the_other():
-    whole = batch([[100, 3, 250, 40], [1, 1, 1, 300], [300, 300, 300, 300]], [5, 5, 5], size=300, prompt_size=5)
+def test_everything_real_is_packed_once_one_behind_the_other():
+    whole = batch([[100, 3, 250, 40], [1, 1, 1, 300], [300, 300, 300, 300]], [5, 9, 7], size=300, prompt_size=10)
     cut = micro_batches(whole, rows=4, shards=1, keep_dead=False)
-    assert shapes(cut.parts) == [(5, 300, 1200), (5, 300, 600), (5, 300, 600)]
-    assert cut.parts[0].packed is None
-    for part in cut.parts[1:]:
-        (places,), (slots,) = part.packed
-        kept = np.flatnonzero(places < part.tokens.size)
-        assert len(kept) == part.batch.lengths.sum() and (np.diff(kept) == 1).all() and kept[0] == 0
-        for g, length in enumerate(part.batch.lengths[0]):
-            np.testing.assert_array_equal(np.diff(slots[g, :length]), 1)
-            np.testing.assert_array_equal(places[slots[g, :length]], g * 300 + np.arange(length))
-            assert (slots[g, length:] == 600).all()
-    for part in (part for part in cut.menu if part.packed is not None):
-        assert (part.packed.places == part.tokens.size).all()
+    assert shapes(cut.parts) == [(10, 300, 1210), (10, 300, 512), (10, 300, 512)]
+    for part in cut.parts:
+        (places,), (slots,), (prompt_slots,) = part.packed
+        empty = 4 * 300 + 10
+        order = [g * 300 + t for g, length in enumerate(part.batch.lengths[0]) for t in range(length)]
+        order += [4 * 300 + place for place in range(part.prompt_lengths[0])]
+        np.testing.assert_array_equal(places[: len(order)], order)
+        assert (places[len(order) :] == empty).all()
+        where = np.concatenate([slots.ravel(), prompt_slots])
+        np.testing.assert_array_equal(where[order], np.arange(len(order)))
+        assert (np.delete(where, order) == len(places)).all()
+    for part in cut.menu:  # nothing but a prompt of one token
         assert (part.packed.slots == part.packed.places.size).all()
 
 
@@ -111,7 +120,7 @@ def test_dead_groups_leave_and_what_fills_up_is_as_short_as_the_rest():
     cut = micro_batches(whole, rows=6, shards=1, keep_dead=False)
     assert (cut.dead_groups, cut.groups) == (2, 6)
     assert [part.tokens.shape for part in cut.parts] == [(3, 2, 512), (3, 2, 128)]
-    assert shapes(cut.parts) == [(64, 512, 1024), (64, 128, 128)]
+    assert shapes(cut.parts) == [(64, 512, 832), (64, 128, 192)]
     assert [part.batch.lengths.tolist() for part in cut.parts] == [
         [[300, 300], [40, 40], [40, 40]],
         [[40, 40], [0, 0], [0, 0]],

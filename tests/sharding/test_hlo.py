@@ -13,7 +13,7 @@ from igrpo_jax.microbatches import Completions, Shape, pack
 from igrpo_jax.types import Batch
 from models.presets import PRESETS
 
-P, G, L, T, SLOTS = 8, 3, 40, 20, 34
+P, G, L, T, SLOTS = 8, 3, 40, 20, 74
 """No product of these numbers is the size of a weight."""
 
 MODEL = replace(PRESETS["tiny"], layers=3)
@@ -26,13 +26,15 @@ def compiled(request, make_layout):
     mesh, _, packed = request.param.partition(" ")
     layout = make_layout(mesh)
     with layout.active():
-        learner = launch.make_learner(launch.load_config("smoke.py"), layout, MODEL)
+        config = launch.load_config("smoke.py")
+        config = replace(config, train=replace(config.train, logprob_chunk=15))  # four chunks and more
+        learner = launch.make_learner(config, layout, MODEL)
         ones = lambda *shape: np.ones(shape, np.float32)
         lengths = np.full((P, G), T // 2 if packed else T, np.int32)
         batch = Batch(lengths, ones(P, G), weights=ones(P, G, T))
         part = Completions(
             np.ones((P, L), np.int32), np.full(P, L, np.int32), np.ones((P, G, T), np.int32), batch, ones(P, G, T),
-            pack(lengths, Shape(T, SLOTS)) if packed else None,
+            pack(np.full(P, L), lengths, Shape(L, T, SLOTS if packed else L + G * T)),
         )  # fmt: skip
         program = learner.gradient_program(part, several=True).lower().compile()
     jax.config.update("jax_disable_most_optimizations", False)
@@ -64,6 +66,15 @@ def test_only_weights_and_gradients_are_sent_and_never_logits(compiled):
         for count, _ in arrays(one.text):
             # Tensor parallelism adds up partial sums of a device's own rows; nothing else but weights is larger than a
             # number a row.
-            rows = P * max(L, G * T) * width * tensor // 8
+            rows = P * (L + G * T) * width * tensor // 8
             allowed = count in parts or count <= P * G * T * 2 or (tensor > 1 and count <= rows)
             assert allowed, f"{mesh}: {one.text[:200]}"
+
+
+def test_the_head_and_its_gradient_are_sent_once_and_not_with_every_chunk(compiled):
+    mesh, _, program = compiled
+    found, unknown = collectives(program.as_text())
+    size = MODEL.vocab_size * MODEL.width // int(mesh.split("x")[-1])
+    sent = [one for one in found if size in [count for count, _ in arrays(one.text)]]
+    assert sent and unknown == 0
+    assert [one.turns for one in sent] == [1] * len(sent)
