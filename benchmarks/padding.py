@@ -53,7 +53,7 @@ def main() -> None:
     report(options, terms, seconds)
 
 
-def padded(prompt: int, longest: int, group: int, fewest: int) -> tuple[Shape, ...]:
+def padded(prompt: int, longest: int, group: int) -> tuple[Shape, ...]:
     """A slot for every place."""
     pairs = [(length, size) for size in buckets(longest, 2) for length in buckets(prompt, 1)]
     return tuple(Shape(length, size, length + group * size) for length, size in pairs)

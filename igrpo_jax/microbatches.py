@@ -15,8 +15,8 @@ MULTIPLE = 64
 SHORTEST = 128
 """Completions and prompts of fewer tokens are not worth a program of their own."""
 
-FEWEST = 1024
-"""Nor are fewer slots on a device."""
+FEWEST = 256
+"""Nor are fewer slots for a prompt and its completions."""
 
 
 class Completions(NamedTuple):
@@ -82,16 +82,16 @@ class Shape(NamedTuple):
     slots: int
 
 
-def shapes(prompt: int, longest: int, group: int, fewest: int) -> tuple[Shape, ...]:
+def shapes(prompt: int, longest: int, group: int) -> tuple[Shape, ...]:
     """Shapes for prompts and completions of up to so many tokens, `group` completions a prompt; the last takes any.
 
-    Completions are seldom all as long as the longest: most shapes have slots for a part of L + g T, `fewest` at least.
+    Completions are seldom all as long as the longest: most shapes have slots for a part of L + g T.
 
-    >>> [tuple(shape) for shape in shapes(512, 1024, 4, 512)]  # doctest: +NORMALIZE_WHITESPACE
+    >>> [tuple(shape) for shape in shapes(512, 1024, 4)]  # doctest: +NORMALIZE_WHITESPACE
     [(256, 256, 640), (256, 256, 960), (512, 512, 1280), (512, 512, 1920),
      (512, 1024, 1728), (512, 1024, 2304), (512, 1024, 3456), (512, 1024, 4608)]
-    >>> [tuple(shape) for shape in shapes(96, 64, 4, 512)]
-    [(96, 64, 352)]
+    >>> [tuple(shape) for shape in shapes(96, 32, 4)]
+    [(96, 32, 224)]
     """
     prompts, sizes = buckets(prompt, 1), buckets(longest, 2)
     pairs = dict.fromkeys([(prompts[0], sizes[0]), *((prompt, size) for size in sizes[1:] or sizes)])
@@ -100,7 +100,7 @@ def shapes(prompt: int, longest: int, group: int, fewest: int) -> tuple[Shape, .
         whole, last = length + group * size, (length, size) == (prompt, longest)
         for part in (0.375, 0.5, 0.75) if last else (0.5, 0.75):
             slots = -(-math.ceil(part * whole) // MULTIPLE) * MULTIPLE
-            if fewest <= slots < whole:
+            if FEWEST <= slots < whole:
                 found[Shape(length, size, slots)] = None
     return (*found, Shape(prompt, longest, prompt + group * longest))
 
@@ -130,7 +130,7 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
     per_micro = shards * -(-p * copies // (micro * shards))
 
     cut = _sub_groups(whole, copies)
-    menu = shapes(whole.prompts.shape[1], longest, part, FEWEST * shards // per_micro)
+    menu = shapes(whole.prompts.shape[1], longest, part)
     tokens = cut.prompt_lengths + cut.batch.lengths.sum(axis=1)
     needs = np.stack([cut.prompt_lengths, cut.batch.lengths.max(axis=1), tokens], axis=1)
     first = lambda need: np.all(np.array(menu) >= need[..., None, :], axis=-1).argmax(axis=-1)

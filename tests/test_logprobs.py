@@ -148,8 +148,8 @@ def test_logits_of_all_positions_never_exist_at_once(policy):
             )
             return (scored.logprobs + scored.entropy).sum()
 
-        shapes = set(arrays(jax.make_jaxpr(jax.grad(loss))(policy).jaxpr)) - {(272, 32), (32, 272), (1, 272, 32), (1, 32, 272)}
-        return max(np.prod(shape) for shape in shapes if 272 in shape)
+        shapes = set(arrays(jax.make_jaxpr(jax.grad(loss))(policy).jaxpr))
+        return max(np.prod(shape) for shape in shapes if 272 in shape and shape[-2:] not in ((272, 32), (32, 272)))
 
     assert largest(3 * 64) == 2 * 3 * 64 * 272
     assert largest(12) == 2 * 12 * 272

@@ -3,15 +3,8 @@
 import numpy as np
 import pytest
 
-from igrpo_jax import microbatches
 from igrpo_jax.microbatches import Completions, micro_batches
 from igrpo_jax.types import Batch
-
-
-@pytest.fixture(autouse=True)
-def short(monkeypatch):
-    """Shapes for some hundred tokens."""
-    monkeypatch.setattr(microbatches, "FEWEST", 512)
 
 
 def batch(lengths, prompt_lengths, *, size, prompt_size):
@@ -83,10 +76,10 @@ def test_micro_batches_are_as_short_as_their_own_completions_and_prompts():
     # With their prompts 128 + 1300, 129 + 790, 200 + 640, 200 + 80, 129 + 3, 128 + 23, 100 + 150, 100 + 3.
     assert shapes(cut.parts) == [
         (256, 1000, 1728), (256, 1000, 1152), (256, 512, 960),
-        (256, 512, 640), (256, 512, 640), (128, 256, 512), (128, 256, 512), (128, 256, 512),
+        (256, 512, 640), (256, 512, 640), (128, 256, 320), (128, 256, 320), (128, 256, 320),
     ]  # fmt: skip
     assert shapes(cut.menu) == [
-        (128, 256, 512), (256, 512, 640), (256, 512, 960),
+        (128, 256, 320), (128, 256, 512), (256, 512, 640), (256, 512, 960),
         (256, 1000, 896), (256, 1000, 1152), (256, 1000, 1728), (256, 1000, 2256),
     ]  # fmt: skip
     assert {part.tokens.shape[:2] for part in [*cut.parts, *cut.menu]} == {(1, 2)}
@@ -120,7 +113,7 @@ def test_dead_groups_leave_and_what_fills_up_is_as_short_as_the_rest():
     cut = micro_batches(whole, rows=6, shards=1, keep_dead=False)
     assert (cut.dead_groups, cut.groups) == (2, 6)
     assert [part.tokens.shape for part in cut.parts] == [(3, 2, 512), (3, 2, 128)]
-    assert shapes(cut.parts) == [(64, 512, 832), (64, 128, 192)]
+    assert shapes(cut.parts) == [(64, 512, 832), (64, 128, 256)]
     assert [part.batch.lengths.tolist() for part in cut.parts] == [
         [[300, 300], [40, 40], [40, 40]],
         [[40, 40], [0, 0], [0, 0]],
