@@ -39,6 +39,12 @@ class Chain:
         fits = (used + tokens.shape[2] <= cache.shape[2])[..., None, None]
         return jnp.where(fits, tokens[..., None].astype(jnp.float32), jnp.nan), cache
 
+    def forward(self, policy, tokens, prompt_lengths, packed):
+        return tokens[..., None].astype(jnp.float32)
+
+    def spread(self, policy, ways):
+        return jnp.broadcast_to(policy, (ways, *policy.shape))
+
     def unembed(self, policy, hidden):
         known = policy[jnp.nan_to_num(hidden[..., 0]).astype(int)]
         return jnp.where(jnp.isnan(hidden), jnp.nan, known)
