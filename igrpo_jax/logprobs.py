@@ -40,8 +40,8 @@ def completion_logprobs(
 ) -> Scored:
     """Log-probability of every completion token given its prompt and the tokens before it.
 
-    Each prompt is run once for its whole group; gradients flow through it. Logits exist for `chunk` tokens of each
-    prompt's completions at a time and are recomputed in the backward pass.
+    Each prompt is run once for its whole group; gradients flow through it. Logits exist for one chunk at a time and are
+    recomputed in the backward pass.
 
     Args:
       model: the policy's functions.
@@ -50,7 +50,7 @@ def completion_logprobs(
       prompt_lengths: int32[P].
       completions: int32[P, G, T], padded on the right with any token.
       temperature: divides the logits, as sampling does; must be positive.
-      chunk: see above; at most so many.
+      chunk: tokens of a prompt's completions whose logits exist at once, at most.
       shards: number of devices that hold different rows; divides P.
       packed: where the policy is to see which tokens; None: all of them, padding too.
 
