@@ -288,8 +288,9 @@ def told(job: dict[str, Any], logs: Path) -> dict[str, Any]:
 
 
 def at_best(shared: dict[str, Any], stages: Sequence[Sequence[int]], logs: Path) -> list[dict[str, float]]:
-    """Seconds that sampling and updating take at the machine's ceilings, of stages of so many problems, samples,
-    prompt tokens and new tokens; measured by a process of its own, which shows in nobody's peak of memory.
+    """Seconds that sampling and updating take at the machine's ceilings, of stages that are `roofline.Point`s each.
+
+    Measured by a process of its own, which shows in nobody's peak of memory.
     """
     return told(shared | {"task": "ceiling", "stages": stages}, logs)["stages"]
 

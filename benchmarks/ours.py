@@ -110,10 +110,10 @@ def step(job: dict[str, Any], turns: Turns) -> None:
 
 
 def sampler_of(job: dict[str, Any], layout: Any, found: Any, *, groups: list[int], prompts: list[int]) -> Sampler:
-    """A sampler with all problems in flight, which nothing stops early."""
+    """A sampler with the job's `rows` in flight, or all, which nothing stops early."""
     pool = make_pool(
-        rows=0, problems=len(read_prompts(job)), groups=groups, shards=layout.num_row_shards, prompts=prompts,
-        max_completion_length=job["new"],
+        rows=job.get("rows", 0), problems=len(read_prompts(job)), groups=groups, shards=layout.num_row_shards,
+        prompts=prompts, max_completion_length=job["new"],
     )  # fmt: skip
     return Sampler(decoder, layout, pool=pool, seed=0, stop_ids=[found.config.vocab_size], decode=str)
 

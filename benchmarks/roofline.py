@@ -67,12 +67,13 @@ class Ceilings(NamedTuple):
 
 
 class Point(NamedTuple):
-    """Sizes of a step."""
+    """Sizes of a step; a device decodes at most so many rows at once, or all of them for 0."""
 
     problems: int
     group: int
     prompt: int
     completion: int
+    rows: int = 0
 
 
 def least(config: DecoderConfig, point: Point, dtype: str, shards: int) -> dict[str, float]:
@@ -82,7 +83,8 @@ def least(config: DecoderConfig, point: Point, dtype: str, shards: int) -> dict[
     rows are split over so many shards.
     """
     p, g, t = point.problems, point.group, point.completion
-    found = ceilings(config, -(-p * g // shards), dtype)
+    rows = -(-p * g // shards)
+    found = ceilings(config, min(rows, point.rows or rows), dtype)
     layers, head, pair = costs(config)
     pairs = p * point.prompt**2 / 2 + p * g * (t * point.prompt + t**2 / 2)
     prefill = 2 * layers * p * point.prompt + pair * p * point.prompt**2 / 2

@@ -53,8 +53,8 @@ def axes(options: argparse.Namespace) -> dict[str, dict[int, Point]]:
 def sampling(view: PyTree, layout: Any, point: Point, vocabulary: int, rounds: int) -> dict[str, float]:
     """Seconds of sampling the best of some rounds, temporary memory of the programs, and what the slots hold."""
     pool = make_pool(
-        rows=0, problems=point.problems, groups=[point.group], shards=layout.num_row_shards, prompts=[point.prompt],
-        max_completion_length=point.completion,
+        rows=point.rows, problems=point.problems, groups=[point.group], shards=layout.num_row_shards,
+        prompts=[point.prompt], max_completion_length=point.completion,
     )  # fmt: skip
     sampler = Sampler(decoder, layout, pool=pool, seed=0, stop_ids=[vocabulary], decode=str)
     prompts = np.random.default_rng(0).integers(0, vocabulary, (point.problems, point.prompt)).tolist()

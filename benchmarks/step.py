@@ -34,11 +34,12 @@ def main() -> None:
     parser.add_argument("--prompt", type=int, default=64, help="tokens of a prompt")
     parser.add_argument("--micro-batch", type=int, default=32, help="of our GRPO; iGRPO's has half the rows")
     parser.add_argument("--remat", default="dots", choices=("full", "dots", "none"), help="ours only")
+    parser.add_argument("--rows", type=int, default=0, help="that a device of ours decodes at once; 0 for all")
     options = parser.parse_args()
     with prepared(options, [options.prompt]) as (shared, logs):
         job = shared | {"task": "step", "prompt": options.prompt}
         drafts = options.samples // 2
-        own = job | {"remat": options.remat, "drafts": 0, "micro_batch": options.micro_batch}
+        own = job | {"remat": options.remat, "rows": options.rows, "drafts": 0, "micro_batch": options.micro_batch}
         half = own | {"drafts": drafts, "micro_batch": options.micro_batch - options.micro_batch // 2}
         contestants = [
             Contestant(OURS, "ours", None, own),
@@ -47,8 +48,10 @@ def main() -> None:
             Contestant("trl checkpointing", "peer_torch", "torch", job | {"checkpointing": True}),
             Contestant("tunix", "peer_tunix", "tunix", job),
         ]
-        p, g, prompt, new = options.problems, options.samples, options.prompt, options.new
-        stages = [p, g, prompt, new], [p, drafts, prompt, new], [p, g - drafts, prompt + new + BESIDE_DRAFT, new]
+        p, prompt, new, rows = options.problems, options.prompt, options.new, options.rows
+        behind = prompt + new + BESIDE_DRAFT
+        groups = (options.samples, prompt), (drafts, prompt), (options.samples - drafts, behind)
+        stages = [[p, group, length, new, rows] for group, length in groups]
         grpo, draft, refine = at_best(shared, stages, logs)
         least = dict.fromkeys([who.name for who in contestants], grpo["sample_s"] + grpo["update_s"])
         least[IGRPO] = draft["sample_s"] + refine["sample_s"] + refine["update_s"]
