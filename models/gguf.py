@@ -154,7 +154,7 @@ def _places(
             raise ValueError(f"{file}: tensor {source} has shape {actual}, the metadata asks for {shape}")
     extra = sorted(set(tensors) - {source for source, _, _ in places.values()})
     if extra:
-        raise ValueError(f"{file}: tensor {extra[0]} is not implemented")
+        raise ValueError(f"{file}: tensor {extra[0]} is not implemented; use another conversion of the model")
     return places
 
 
@@ -166,7 +166,9 @@ def _values(file: Path, tensor: Any, heads: int | None) -> np.ndarray:
         values = dequantize(tensor.data, tensor.tensor_type)
     except NotImplementedError:
         kind = tensor.tensor_type.name
-        raise ValueError(f"{file}: tensor {tensor.name} is quantized as {kind}, which cannot be read") from None
+        raise ValueError(
+            f"{file}: tensor {tensor.name} is quantized as {kind}, which cannot be read; use one as F16 or Q8_0"
+        ) from None
     if heads is None:
         return values
     # llama.cpp keeps the two channels of a rotary pair side by side; Hugging Face keeps them half a head apart.
