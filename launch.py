@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -357,8 +357,9 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     pool = pool_of(config, layout, shapes)
     make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
     sampler = evaluator = make(pool=pool)
-    if config.data.eval and config.eval.num_samples % pool.lanes:
-        evaluator = make(pool=replace(pool, slots=pool.slots * pool.lanes, lanes=1))
+    if data.evals:
+        other = evaluation_pool(config, layout, shapes, pool, max(map(len, data.evals.values())))
+        evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
 
@@ -376,6 +377,21 @@ def pool_of(config: Config, layout: Any, shapes: Any) -> Any:
         prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
         max_completion_length=shapes.completion,
     )
+
+
+def evaluation_pool(config: Config, layout: Any, shapes: Any, pool: Any, problems: int) -> Any:
+    """What is in flight while evaluating: training's pool if that serves, else one that holds no more than it does."""
+    from igrpo_jax.programs import make_pool
+
+    samples, length = config.eval.num_samples, config.eval.max_completion_length or shapes.completion
+    if length <= shapes.completion and samples % pool.lanes == 0:
+        return pool
+    prompts = (shapes.prompt, shapes.refinement) if config.eval.refine else (shapes.prompt,)
+    rows = min(pool.slots * pool.lanes, pool.tokens // (max(prompts) + length)) // layout.num_row_shards
+    return make_pool(
+        rows=max(rows, 1), problems=problems, groups=[samples], shards=layout.num_row_shards, prompts=prompts,
+        max_completion_length=length,
+    )  # fmt: skip
 
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:

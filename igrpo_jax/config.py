@@ -192,6 +192,9 @@ class EvalConfig:
     """Sampling temperature."""
     top_p: float = 0.95
     """Sampling nucleus."""
+    max_completion_length: int = 0
+    """Tokens of an answer, the end token included; 0 is as in training. Longer ones than that, or a number of samples
+    that no group of training fits, compile programs of their own, with no more keys and values than training has."""
     refine: bool = False
     """Also answer with one own draft in the prompt, the draft drawn at random (no reward is known at test time)."""
 
@@ -247,6 +250,7 @@ def check(config: Config) -> None:
         "train.sample_rows": (t.sample_rows, 0),
         "eval.num_samples": (e.num_samples, 1),
         "eval.problems": (e.problems, 0),
+        "eval.max_completion_length": (e.max_completion_length, 0),
         "eval.temperature": (e.temperature, 0),
         "reward.workers": (r.workers, 1),
         "optim.learning_rate": (config.optim.learning_rate, 0),

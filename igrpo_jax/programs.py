@@ -42,6 +42,11 @@ class Pool:
     prompts: tuple[int, ...]
     completions: tuple[int, ...]
 
+    @property
+    def tokens(self) -> int:
+        """Keys and values that there is room for at most, in tokens."""
+        return self.slots * (self.prompts[-1] + self.lanes * self.completions[-1])
+
 
 def make_pool(
     *, rows: int, problems: int, groups: Sequence[int], shards: int, prompts: Sequence[int], max_completion_length: int
@@ -60,7 +65,8 @@ def make_pool(
       prompts: prompt lengths to pad to.
       max_completion_length: T.
     """
-    lanes = math.gcd(*groups)
+    # Groups that are no multiples of the smallest leave lanes of their prompt's slot idle instead of copying the prompt.
+    lanes = min(groups) if math.gcd(*groups) == min(groups) else max(groups)
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:
         slots, lanes = rows, 1
@@ -174,12 +180,12 @@ class Programs:
         """Ends the completions of the given lanes, bool[S, W]."""
         return state._replace(active=self._halt(state.active, lanes))
 
-    def resize(self, state: Slots, *, prompt: int | None, own: int | None) -> Slots:
-        """The slots with room for prompts and completions of other sizes; None leaves a size as it is."""
-        if prompt is not None:
-            state = state._replace(prefix=self._fit_prefix(state.prefix, capacity=prompt))
-        if own is not None:
-            state = state._replace(cache=self._fit_cache(state.cache, capacity=own))
+    def resize(self, state: Slots, now: tuple[int, int], then: tuple[int, int]) -> Slots:
+        """The slots with room for prompts and for completions of other sizes than now; what keeps its size is kept."""
+        if now[0] != then[0]:
+            state = state._replace(prefix=self._fit_prefix(state.prefix, capacity=then[0]))
+        if now[1] != then[1]:
+            state = state._replace(cache=self._fit_cache(state.cache, capacity=then[1]))
         return state
 
     def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
@@ -195,19 +201,20 @@ class Programs:
         )
         nothing = rows(no_admission(pool.slots, self._layout.num_row_shards))
         arrived: list[Any] = [None]
+        sizes = (pool.prompts[0], pool.completions[0])
         for prompt in pool.prompts:
             for size in pool.prefill:
                 text = rows((np.zeros((size, prompt), np.int32), np.ones(size, np.int32)))
                 arrived.append(self.prefill(view, *text))
             for own in pool.completions:
-                state = self.resize(state, prompt=prompt, own=own)
+                state, sizes = self.resize(state, sizes, (prompt, own)), (prompt, own)
                 state = self.decode(view, truncation, stops, limits, state=state)
             for some in arrived:
                 state = self.admit(state, arrived=some, new=nothing, seed=seed, step=step, capacity=prompt)
             state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
         prefix, cache = state.prefix, state.cache
-        del state  # two copies of one of them are all that a run ever holds, so this must hold no more
-        for before, after in itertools.permutations(pool.prompts, 2):
-            prefix = self._fit_prefix(self._fit_prefix(prefix, capacity=before), capacity=after)
-        for before, after in itertools.permutations(pool.completions, 2):
-            cache = self._fit_cache(self._fit_cache(cache, capacity=before), capacity=after)
+        del state, arrived, some  # a run holds two sizes of one of them at once, so this must hold no more
+        for prompt in itertools.chain(*itertools.permutations(pool.prompts, 2)):
+            prefix = self._fit_prefix(prefix, capacity=prompt)
+        for own in itertools.chain(*itertools.permutations(pool.completions, 2)):
+            cache = self._fit_cache(cache, capacity=own)

@@ -278,10 +278,7 @@ class _Flight:
             min(n for n in self.pool.completions if n >= ahead),
         )
         self.held = [job if job and len(job.request.prompt) <= sizes[0] else None for job in self.held]
-        if sizes != self.sizes:
-            prompt, own = (new if new != old else None for new, old in zip(sizes, self.sizes, strict=True))
-            self.state = self.programs.resize(self.state, prompt=prompt, own=own)
-            self.sizes = sizes
+        self.state, self.sizes = self.programs.resize(self.state, self.sizes, sizes), sizes
 
     def advance(self) -> None:
         """Decodes until enough slots are idle to be filled together, and learns what every lane does."""

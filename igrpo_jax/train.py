@@ -50,7 +50,7 @@ class Run(NamedTuple):
     """The parts of a run, put together by `launch.py`.
 
     Attributes:
-      evaluator: the sampler of evaluations; the same one where its lanes divide `eval.num_samples`.
+      evaluator: the sampler of evaluations, the same one where its pool serves them.
       batches: step -> problems, a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
@@ -170,7 +170,10 @@ def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
     if not run.evals:
         return results
     view = run.learner.view(params)
-    settings = dataclasses.replace(config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p)
+    settings = dataclasses.replace(
+        config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p,
+        max_completion_length=config.eval.max_completion_length or config.sampling.max_completion_length,
+    )  # fmt: skip
     for name, problems in run.evals.items():
         metrics = evaluate(
             problems,

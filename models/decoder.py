@@ -86,7 +86,7 @@ def prefill(
     """Hidden state of each prompt's last real token, and the prefix that completions attend to.
 
     Prompts are padded on the right; whatever stands past `lengths` has no effect. Under a sampling view
-    long prompts are taken in chunks, so that no activation is larger than a chunk's.
+    long prompts are taken in chunks, so that no activation is larger than a chunk's, up to the last real token.
     """
     if tokens.shape[1] > CHUNK and not isinstance(policy.layers, Block):
         return _prefill_chunks(policy, tokens, lengths)
@@ -105,18 +105,21 @@ def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D
     empty = Prefix(new_prefix(policy, p, 0).layers, jnp.zeros(p, jnp.int32))
     cache = new_cache(policy, empty, 1, count * width)
     last = constrain(jnp.zeros((p, policy.config.width), policy.embed[...].dtype), "batch", None)
+    beyond = count - -(-jnp.max(jnp.asarray(lengths)) // width)  # chunks behind every prompt's end
 
-    def chunk(number, carry):
-        last, cache = carry
+    def chunk(carry):
+        turn, last, cache = carry
+        number = turn - beyond
         used = jnp.full((p, 1), number * width)
         positions = used[..., None] + jnp.arange(width)[None, None]
         part = jax.lax.dynamic_index_in_dim(chunks, number, axis=2, keepdims=False)
         hidden, cache = _rows(policy, part, positions, None, cache, used)
         place = lengths - 1 - number * width
         found = jnp.take_along_axis(hidden[:, 0], jnp.clip(place, 0, width - 1)[:, None, None], axis=1)[:, 0]
-        return jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
+        return turn + 1, jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
 
-    last, cache = jax.lax.fori_loop(0, count, chunk, (last, cache))
+    # Turns are counted up to a constant, by which a plan knows how many there can be.
+    _, last, cache = jax.lax.while_loop(lambda carry: carry[0] < count, chunk, (beyond, last, cache))
     shared = [KeyValues(layer.keys[..., :size], layer.values[..., :size, :]) for layer in cache.layers]
     return last, Prefix(shared, lengths)
 

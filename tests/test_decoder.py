@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from igrpo_jax.collectives import collectives
 from models import decoder
 from models.config import RopeScaling
 
@@ -105,6 +106,17 @@ def test_a_long_prompt_in_chunks_is_the_same_prompt(policy, chunk, monkeypatch):
             np.testing.assert_allclose(mine.keys[p, :, :, :n], other.keys[p, :, :, :n], atol=1e-5)
             np.testing.assert_allclose(mine.values[p, :, :n], other.values[p, :, :n], atol=1e-5)
         assert mine.keys.shape == other.keys.shape and mine.values.shape == other.values.shape
+
+
+def test_chunks_behind_the_last_prompt_are_not_computed_and_are_counted_at_most(policy, monkeypatch):
+    view = decoder.sampling_view(policy, jnp.float32)
+    monkeypatch.setattr(decoder, "CHUNK", 1)
+    program = jax.jit(lambda *inputs: decoder.prefill(*inputs)).lower(view, PROMPTS, np.array([2, 3], np.int32)).compile()
+    last, prefix = program(view, PROMPTS, np.array([2, 3], np.int32))
+    np.testing.assert_allclose(last, prefill(view, PROMPTS, np.array([2, 3], np.int32))[0], atol=1e-5)
+    for layer in prefix.layers:
+        assert np.any(layer.values[0, :, 2]) and not np.any(layer.keys[..., 3:]) and not np.any(layer.values[:, :, 3:])
+    assert collectives(program.as_text())[1] == 0
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: changes.get("family", "qwen3"))

@@ -212,6 +212,9 @@ def test_a_pool_holds_all_problems_or_its_rows():
     assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
     few = make(rows=18, problems=5, groups=(4, 8), shards=2)
     assert make(rows=0, problems=5, groups=(4, 8), shards=2, prompts=(500, 300)).prefill == (2, 4)
+    uneven = make(rows=0, problems=5, groups=(3, 5), shards=2)
+    assert (uneven.slots, uneven.lanes) == (6, 5)
+    assert (make(rows=0, problems=5, groups=(6, 4), shards=2).lanes, whole.tokens) == (6, 12 * (9 + 4 * 70))
     assert few == Pool(slots=36, lanes=1, prefill=(2, 36), prompts=(5, 9), completions=(64, 70))
 
 

@@ -177,3 +177,23 @@ def test_decoding_repeats_no_work(policy, make_layout):
     forbidden = {x.size for x in jax.tree.leaves((view, state.cache.layers, state.prefix.layers))} - {32, 8}
     assert not sizes & forbidden
     assert text.count(" cosine(") == 1
+
+
+def test_making_the_programs_holds_no_more_than_a_run_does(policy, make_layout, monkeypatch):
+    """That is two sizes of prefixes or of caches while they grow, and one of the other."""
+    view = decoder.sampling_view(policy, jnp.float32)
+    pool = Pool(slots=64, lanes=1, prefill=(1,), prompts=(64, 128), completions=(64, 128, 256))
+    programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
+    held = lambda: sum(x.nbytes for x in jax.live_arrays())
+    before, seen = held(), []
+    for name in ("_fit_prefix", "_fit_cache", "decode"):
+
+        def watched(*arguments, program=getattr(programs, name), **named):
+            result = program(*arguments, **named)
+            seen.append(held() - before)
+            return result
+
+        setattr(programs, name, watched)
+    programs._run_all(view, programs.idle(view), jax.random.key(0))
+    token = sum(x.nbytes for x in jax.tree.leaves(programs.idle(view).prefix.layers)) // pool.prompts[0]
+    assert token * pool.prompts[-1] < max(seen) < token * (64 + 128 + 256 + 128 + 8)
