@@ -178,7 +178,7 @@ class Model(Protocol):
         ...
 
     def spread(self, policy: PyTree, ways: int) -> PyTree:
-        """Every leaf with a copy for each of `ways` groups of rows in front, for `jax.vmap` over `unembed`."""
+        """What `unembed` needs, with a copy for each of `ways` groups of rows in front, for `jax.vmap` over it."""
         ...
 
     def new_prefix(self, policy: PyTree, size: int, capacity: int) -> PyTree:

@@ -14,7 +14,7 @@ updated in place); `sampling_view` goes from the first to the second.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -166,9 +166,23 @@ def forward(
     return _decode(policy, tokens[:, None], places, attention, None, policy.remat)[0][:, 0]
 
 
-def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+class Head(NamedTuple):
+    """The unembedding of each of some groups of rows, [ways, V, D].
+
+    Attributes:
+      weights: in the compute dtype; carry no gradient.
+      wide: the same in float32: never computed, for it only receives the gradient.
+    """
+
+    weights: Float[Array, "*ways V D"]
+    wide: Float[Array, "*ways V D"]
+
+
+def unembed(policy: Decoder | Head, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
     """float32 logits of normalized hidden states."""
     f32 = {"preferred_element_type": jnp.float32}
+    if isinstance(policy, Head):
+        return _logits(hidden, *policy)
     if isinstance(policy.layers, Block):
         if policy.config.tied:
             return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], **f32)
@@ -177,15 +191,15 @@ def unembed(policy: Decoder, hidden: Float[Array, "*rows D"]) -> Float[Array, "*
     return jnp.moveaxis(jnp.tensordot(head[...], jnp.moveaxis(hidden, -1, 0), 1, **f32), 0, -1)
 
 
-def spread(policy: Decoder, ways: int) -> Decoder:
-    """A copy of the policy for each of `ways` groups of rows, each on the group's own devices, for `jax.vmap(unembed)`.
+def spread(policy: Decoder, ways: int) -> Head:
+    """A copy of the unembedding for each of `ways` groups of rows, on the group's own devices, for `jax.vmap(unembed)`.
 
-    A loop that uses them adds up each group's gradient by itself: one sum is sent after the loop, not one a turn.
+    A loop that uses them adds up each group's gradient by itself, in float32: one sum is sent after the loop, not one
+    a turn.
     """
-    copies = jax.tree.map(lambda x: jnp.broadcast_to(x, (ways, *x.shape)), policy)
-    head, axes = (copies.embed, ("vocab", None)) if policy.config.tied else (copies.head, (None, "vocab"))
-    head[...] = constrain(head[...], "batch", *axes)
-    return copies
+    head = policy.embed[...] if policy.config.tied else policy.head[...].T
+    copies = constrain(jnp.broadcast_to(head, (ways, *head.shape)), "batch", "vocab", None)
+    return Head(jax.lax.stop_gradient(copies), copies.astype(jnp.float32))
 
 
 def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
@@ -258,8 +272,7 @@ def _decode(policy: Decoder, tokens, positions, attention: Callable, held: Any, 
 
     `attention(held, query, key, value)` sees each layer's part of `held` and heads [P, G, T, N, H].
     """
-    table = constrain(policy.embed[...], "vocab", None)
-    hidden = constrain(table[tokens], "batch", None, None, None)
+    hidden = constrain(_lookup(policy.embed[...], tokens), "batch", None, None, None)
     first = not isinstance(policy.layers, Block)
     by = turns(positions, policy.config, first=first)
 
@@ -346,6 +359,50 @@ def _narrow(x: Array, w: Any, first: bool) -> Array:
         return jnp.concatenate([_narrow(x, half, first) for half in w])
     w = w[...]
     return _project(x, w.reshape(w.shape[0], -1) if first else w.reshape(-1, w.shape[-1]), first)
+
+
+@jax.custom_vjp
+def _lookup(table: Float[Array, "V D"], tokens: Int[AnyArray, "*rows"]) -> Float[Array, "*rows D"]:
+    """Rows of the table, whose gradients are added up in float32: of a frequent token there are hundreds."""
+    return constrain(table, "vocab", None)[tokens]
+
+
+def _lookup_forward(table, tokens):
+    return _lookup(table, tokens), (table, tokens)
+
+
+def _lookup_backward(kept, change):
+    table, tokens = kept
+    wide = jnp.zeros(table.shape, jnp.float32).at[tokens].add(change.astype(jnp.float32))
+    return wide.astype(table.dtype), None
+
+
+_lookup.defvjp(_lookup_forward, _lookup_backward)
+
+
+@jax.custom_vjp
+def _logits(
+    hidden: Float[Array, "*rows D"], weights: Float[Array, "V D"], wide: Float[Array, "V D"]
+) -> Float[Array, "*rows V"]:
+    """float32 logits, whose gradients are matmuls in the dtype of hidden states.
+
+    Left alone, the logits' float32 gradient makes them float32 ones, and a loop adds up those of the weights in theirs.
+    """
+    return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
+
+
+def _logits_forward(hidden, weights, wide):
+    return _logits(hidden, weights, wide), (hidden, weights)
+
+
+def _logits_backward(kept, change):
+    hidden, weights = kept
+    change = change.astype(hidden.dtype)
+    back = jnp.einsum("...V,VD->...D", change, weights)
+    return back, None, jnp.einsum("...V,...D->VD", change, hidden, preferred_element_type=jnp.float32)
+
+
+_logits.defvjp(_logits_forward, _logits_backward)
 
 
 @jax.custom_vjp

@@ -119,6 +119,26 @@ def test_chunks_change_nothing(policy):
     assert not np.any(scored.logprobs[:, 8:]) and not np.any(scored.entropy[:, 8:]) and not np.any(grad[:, 8:])
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_in_half_precision_gradients_are_added_up_in_float32(make_policy, tied):
+    """A sum in bfloat16 stays where it is once it is 256 times as large as what is added."""
+    policy = jax.tree.map(lambda x: x.astype(jnp.bfloat16), make_policy(tied=tied))
+    count, token = 1024, 7
+    tokens = jnp.full((1, count), token)
+    hidden = jnp.broadcast_to(jnp.asarray(np.random.default_rng(2).normal(size=32), jnp.bfloat16), (1, count, 32))
+
+    def scored(policy, chunk):
+        found = chunked_logprobs(decoder, policy, hidden, tokens, temperature=jnp.asarray(TEMPERATURE), chunk=chunk)
+        return found.logprobs.sum()
+
+    grad = jax.jit(jax.grad(scored), static_argnums=1)
+    whole, apart = (jax.tree.leaves(grad(policy, chunk)) for chunk in (count, 1))
+    for a, b in zip(apart, whole, strict=True):
+        np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=0.02, atol=1e-3)
+    table = jax.grad(lambda table: decoder._lookup(table, tokens).astype(jnp.float32).sum())(policy.embed[...])
+    assert np.all(table[token] == count)
+
+
 def arrays(jaxpr):
     """Shapes of everything computed in a program, loops and recomputation included."""
     for equation in jaxpr.eqns:
