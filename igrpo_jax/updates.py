@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from igrpo_jax.config import Config
-from igrpo_jax.learner import Learner, TrainState, learning_rate
+from igrpo_jax.learner import GAP, Learner, TrainState, learning_rate
 from igrpo_jax.microbatches import Completions, Portions
 from igrpo_jax.rollout import Rollout, Stage
 from igrpo_jax.sampling import pad_prompts
@@ -35,7 +35,8 @@ def update(
       reference: the policy that `beta` holds on to.
 
     Returns:
-      The new state and metrics.
+      The new state and metrics, means over the iterations; but `sampling/logp_difference` is the first one's, and
+      `train/tokens` is the sum.
     """
     algorithm = config.algorithm
     lr = learning_rate(step, config.train.steps, config.optim)
@@ -57,12 +58,19 @@ def update(
         terms = [_with_scores(learner, term, state.params, temperature, "old_logprobs") for term in terms]
     if reference is not None:
         terms = [_with_scores(learner, term, reference, temperature, "ref_logprobs") for term in terms]
-    metrics: dict[str, jax.Array] = {}
+    made: list[dict[str, jax.Array]] = []
     for _ in range(algorithm.num_iterations):
         state, metrics = learner.update(state, terms, lr=lr, temperature=temperature)
-    facts["train/tokens"] = float(sum(part.batch.lengths.sum() for term in terms for part in term.parts))
+        made.append(metrics)
+    tokens = sum(part.batch.lengths.sum() for term in terms for part in term.parts)
+    facts["train/tokens"] = float(tokens * algorithm.num_iterations)
     facts["train/padding_fraction"] = 1 - sum(t.real_tokens for t in terms) / sum(t.computed_tokens for t in terms)
-    fetched = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    made = jax.device_get(made)
+    # The sampler is compared with the policy that it sampled from: later iterations have changed it.
+    fetched = {
+        name: float(value if name.startswith(GAP) else np.mean([one[name] for one in made]))
+        for name, value in made[0].items()
+    }
     return state, fetched | facts | {"update/skipped": 0.0}
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from igrpo_jax.compiles import counting_compiles
-from igrpo_jax.config import AlgorithmConfig, Config, TrainConfig
-from igrpo_jax.learner import Learner
+from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
+from igrpo_jax.learner import GAP, Learner
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import DRAFT, REFINE, Rollout, Stage
 from igrpo_jax.types import Samples, Usage
@@ -75,6 +75,23 @@ def test_updates(learner, policy):
     assert metrics["update/dead_fraction"] == 0.5 and metrics["entropy"] > 0
     # Prompts of 2 and 1 tokens in 6, one of 1 in 3; completions of 4 tokens in pairs.
     assert metrics["train/padding_fraction"] == pytest.approx(1 - (2 + 1 + 7 + 3 + 1 + 3) / (2 * 6 + 3 + 3 * 8))
+
+
+def test_metrics_are_of_all_iterations_but_the_sampler_is_compared_with_its_own_policy(policy, make_layout):
+    def metrics_of(iterations):
+        config = replace(CONFIG, algorithm=AlgorithmConfig(num_iterations=iterations), optim=OptimConfig(learning_rate=0.1))
+        learner = Learner(decoder, make_layout("1x1"), config, jax.eval_shape(lambda: policy), dtype="float32")
+        state = learner.init(jax.device_put(jax.tree.map(jnp.copy, policy), learner.shardings.params))
+        rollout = experience(TWO, DEAD)
+        return update(
+            learner, state, rollout, config=config, prompt_length={REFINE: 6}.get, step=3, reference=None
+        )[1]  # fmt: skip
+
+    once, twice = metrics_of(1), metrics_of(2)
+    assert twice["train/tokens"] == 2 * once["train/tokens"] > 0
+    for name in ("mean", "max"):
+        assert twice[f"{GAP}/{name}"] == pytest.approx(once[f"{GAP}/{name}"], rel=1e-5) and once[f"{GAP}/{name}"] > 0
+    assert abs(twice["entropy"] - once["entropy"]) > 1e-3  # the second iteration's is another
 
 
 def test_a_single_micro_batch_gives_the_gradient_without_a_sum(policy, make_layout):
