@@ -216,6 +216,18 @@ def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, ca
     assert results == pytest.approx(logged, abs=1e-6)
 
 
+def test_evaluation_may_be_longer_than_training(alone, cache, monkeypatch, capsys, quick_compile):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    longer = ["--eval.max-completion-length", "20", "--eval.num-samples", "3"]
+    assert launch.main([*ARGUMENTS, *longer, "--job", "evaluate", "--mesh", "4x2", "--workdir", str(alone)]) == 0
+    output = capsys.readouterr().out
+    results = json.loads(output[output.index("{") :])
+    limit = json.loads((alone / "config.json").read_text())["sampling"]["max_completion_length"]
+    name = next(name for name in results if name.endswith("mean_length"))
+    assert limit < results[name] <= 20
+    assert any(name.endswith("avg@3") for name in results)
+
+
 def test_another_model_in_the_workdir_is_refused_and_nothing_changes(alone, cache, monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     model = alone / "export"
