@@ -3,9 +3,9 @@
     python launch.py --config aime.py --mesh 8x1
 
 The paper reports AIME24 84.1 -> 85.62 and AIME25 77.9 -> 79.64 (mean of 64 samples, temperature 0.6, top-p 0.95), from
-single-pass answers to the bare question. How long they may be it does not say; this model's answers are often longer
-than the 4,096 tokens of training, so evaluation, before the first step and after the last, has 32,768: up to 126 million
-tokens each, hours; `--eval.max-completion-length 0` does without. Hardware in the paper: 16 A100-80GB. Not yet run by us.
+single-pass answers to the bare question. How long those may be it does not say; this model's are often longer than the
+4,096 tokens of training, so evaluation has 32,768, before the first step and after the last: up to 126 million tokens
+each, hours. `--eval.max-completion-length 0` does without. Hardware in the paper: 16 A100-80GB. Not yet run by us.
 
 One epoch of about 49,600 problems (the count is printed when they are loaded) is 387 steps of 128 problems x
 (4 drafts + 4 refinements) = 1,024 sampled completions.

@@ -65,7 +65,7 @@ def make_pool(
       prompts: prompt lengths to pad to.
       max_completion_length: T.
     """
-    # Groups that are no multiples of the smallest leave lanes of their prompt's slot idle instead of copying the prompt.
+    # Groups that are no multiples of the smallest leave lanes idle instead of copying their prompt.
     lanes = min(groups) if math.gcd(*groups) == min(groups) else max(groups)
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:

@@ -111,7 +111,9 @@ def test_a_long_prompt_in_chunks_is_the_same_prompt(policy, chunk, monkeypatch):
 def test_chunks_behind_the_last_prompt_are_not_computed_and_are_counted_at_most(policy, monkeypatch):
     view = decoder.sampling_view(policy, jnp.float32)
     monkeypatch.setattr(decoder, "CHUNK", 1)
-    program = jax.jit(lambda *inputs: decoder.prefill(*inputs)).lower(view, PROMPTS, np.array([2, 3], np.int32)).compile()
+    program = (
+        jax.jit(lambda *inputs: decoder.prefill(*inputs)).lower(view, PROMPTS, np.array([2, 3], np.int32)).compile()
+    )
     last, prefix = program(view, PROMPTS, np.array([2, 3], np.int32))
     np.testing.assert_allclose(last, prefill(view, PROMPTS, np.array([2, 3], np.int32))[0], atol=1e-5)
     for layer in prefix.layers:

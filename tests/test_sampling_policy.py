@@ -186,14 +186,17 @@ def test_making_the_programs_holds_no_more_than_a_run_does(policy, make_layout, 
     programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
     held = lambda: sum(x.nbytes for x in jax.live_arrays())
     before, seen = held(), []
-    for name in ("_fit_prefix", "_fit_cache", "decode"):
 
-        def watched(*arguments, program=getattr(programs, name), **named):
+    def watched(program):
+        def call(*arguments, **named):
             result = program(*arguments, **named)
             seen.append(held() - before)
             return result
 
-        setattr(programs, name, watched)
+        return call
+
+    for name in ("_fit_prefix", "_fit_cache", "decode"):
+        setattr(programs, name, watched(getattr(programs, name)))
     programs._run_all(view, programs.idle(view), jax.random.key(0))
     token = sum(x.nbytes for x in jax.tree.leaves(programs.idle(view).prefix.layers)) // pool.prompts[0]
     assert token * pool.prompts[-1] < max(seen) < token * (64 + 128 + 256 + 128 + 8)

@@ -222,9 +222,8 @@ def test_evaluation_may_be_longer_than_training(alone, cache, monkeypatch, capsy
     assert launch.main([*ARGUMENTS, *longer, "--job", "evaluate", "--mesh", "4x2", "--workdir", str(alone)]) == 0
     output = capsys.readouterr().out
     results = json.loads(output[output.index("{") :])
-    limit = json.loads((alone / "config.json").read_text())["sampling"]["max_completion_length"]
     name = next(name for name in results if name.endswith("mean_length"))
-    assert limit < results[name] <= 20
+    assert 12 < results[name] <= 20  # smoke.py trains with 12
     assert any(name.endswith("avg@3") for name in results)
 
 

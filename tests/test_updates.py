@@ -79,7 +79,9 @@ def test_updates(learner, policy):
 
 def test_metrics_are_of_all_iterations_but_the_sampler_is_compared_with_its_own_policy(policy, make_layout):
     def metrics_of(iterations):
-        config = replace(CONFIG, algorithm=AlgorithmConfig(num_iterations=iterations), optim=OptimConfig(learning_rate=0.1))
+        config = replace(
+            CONFIG, algorithm=AlgorithmConfig(num_iterations=iterations), optim=OptimConfig(learning_rate=0.1)
+        )
         learner = Learner(decoder, make_layout("1x1"), config, jax.eval_shape(lambda: policy), dtype="float32")
         state = learner.init(jax.device_put(jax.tree.map(jnp.copy, policy), learner.shardings.params))
         rollout = experience(TWO, DEAD)
