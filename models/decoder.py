@@ -107,7 +107,7 @@ def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D
     last = constrain(jnp.zeros((p, policy.config.width), policy.embed[...].dtype), "batch", None)
     beyond = count - -(-jnp.max(jnp.asarray(lengths)) // width)  # chunks behind every prompt's end
 
-    def chunk(carry):
+    def chunk(carry: tuple[Array, Array, Cache]):
         turn, last, cache = carry
         number = turn - beyond
         used = jnp.full((p, 1), number * width)
