@@ -229,7 +229,10 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 
 def show(title: str, entries: dict[str, dict[str, Any]]) -> None:
-    """A table of `summary`; `sampling` is the part of the seconds that completions took."""
+    """A table of `summary`; `sampling` is the part of the seconds that completions took.
+
+    With float32 all multiply matrices in TF32 on a GPU that has it, and so does the ceiling: that is JAX's default.
+    """
     heads = {"seconds": 9, "x first": 9, "of ceiling": 12, "tokens/s": 10, "sampling": 10, "peak GB": 9, "greedy": 9}
     print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads.items()))
     for name, entry in entries.items():

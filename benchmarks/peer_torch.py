@@ -16,9 +16,11 @@ from benchmarks.worker import Turns, compete, read_prompts, reward, versions
 
 
 def load(job: dict[str, Any]) -> Any:
-    """The policy, on the GPU where there is one."""
+    """The policy, on the GPU where there is one, with float32 matmuls as JAX does them there."""
     torch.set_num_threads(job["threads"])
     place = "cuda" if torch.cuda.is_available() else "cpu"
+    if place == "cuda":  # elsewhere this could change matmuls that JAX does in float32
+        torch.set_float32_matmul_precision("high")
     model: Any = AutoModelForCausalLM.from_pretrained(job["weights"], dtype=getattr(torch, job["dtype"]))
     return model.to(place).eval()
 
