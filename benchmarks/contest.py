@@ -231,7 +231,9 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> int:
 def show(title: str, entries: dict[str, dict[str, Any]]) -> None:
     """A table of `summary`; `sampling` is the part of the seconds that completions took.
 
-    With float32 all multiply matrices in TF32 on a GPU that has it, and so does the ceiling: that is JAX's default.
+    `peak GB` is what arrays took of the GPU, of the first one where there are several, and without one what the whole
+    process took. With float32 all multiply matrices in TF32 on a GPU that has it, as JAX does by default; so does the
+    ceiling.
     """
     heads = {"seconds": 9, "x first": 9, "of ceiling": 12, "tokens/s": 10, "sampling": 10, "peak GB": 9, "greedy": 9}
     print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads.items()))

@@ -12,7 +12,7 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainerCallback
 
-from benchmarks.worker import Turns, compete, read_prompts, reward, versions
+from benchmarks.worker import Turns, compete, read_prompts, resident_gb, reward, versions
 
 
 def load(job: dict[str, Any]) -> Any:
@@ -101,5 +101,10 @@ def step(job: dict[str, Any], turns: Turns) -> None:
         trainer.train()
 
 
+def peak_gb() -> float:
+    """What `igrpo_jax.memory.peak_gb` is of JAX: bytes in use, not those that the allocator keeps."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_gb()
+
+
 if __name__ == "__main__":
-    compete({"sample": sample, "step": step})
+    compete({"sample": sample, "step": step}, peak_gb)
