@@ -69,19 +69,23 @@ class Waiting(TrainerCallback):
 
 
 def step(job: dict[str, Any], turns: Turns) -> None:
-    """GRPO steps: one optimizer step on all `problems x samples` completions, which is the fastest where it fits."""
+    """GRPO steps: one optimizer step on all `problems x samples` completions, which is the fastest where it fits.
+
+    With bfloat16 it is mixed precision, as TRL loads a model that it is given by name: float32 weights and moments.
+    """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
-    model, tokenizer = load(job), AutoTokenizer.from_pretrained(job["weights"])
-    prompts = read_prompts(job)
-    turns.facts = facts(model, [prompt["ids"] for prompt in prompts], job, "trl", "accelerate", "datasets")
+    model, tokenizer = load(job | {"dtype": "float32"}), AutoTokenizer.from_pretrained(job["weights"])
+    prompts, mixed = read_prompts(job), job["dtype"] == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+        turns.facts = facts(model, [prompt["ids"] for prompt in prompts], job, "trl", "accelerate", "datasets")
     turns.facts["prompt_tokens"] = [len(tokenizer(prompt["text"]).input_ids) for prompt in prompts]
     never = model.config.vocab_size
     with tempfile.TemporaryDirectory() as scratch:
         config = GRPOConfig(
             output_dir=scratch, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            use_cpu=model.device.type == "cpu", bf16=job["dtype"] == "bfloat16", dataloader_pin_memory=False,
+            use_cpu=model.device.type == "cpu", bf16=mixed, dataloader_pin_memory=False,
             beta=0.0, num_iterations=1, loss_type="grpo", learning_rate=1e-6, temperature=1.0, shuffle_dataset=False,
             per_device_train_batch_size=len(prompts) * job["samples"], gradient_accumulation_steps=1,
             num_generations=job["samples"], max_completion_length=job["new"], max_steps=1000,
