@@ -112,13 +112,15 @@ class Process:
 def environment(who: Contestant, scratch: Path) -> dict[str, str]:
     """The same for all: threads, no hub (but to prepare the weights), one cache of compiled programs.
 
+    JAX takes a GPU's memory as it needs it, not three quarters of it at once, for resident contestants share it; set
+    XLA_PYTHON_CLIENT_PREALLOCATE for another choice. It is not part of `peak GB`, which counts bytes in use.
     Ours gets the allocator settings that `launch.py` starts with; set GLIBC_TUNABLES to give all the same.
     """
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     offline = {"TOKENIZERS_PARALLELISM": "false"}
     offline |= {"HF_HUB_OFFLINE": "1"} if who.job["task"] != "prepare" else {}
     cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "xla"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    allocator = launch.ALLOCATOR if who.home is None else {}
+    allocator = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (launch.ALLOCATOR if who.home is None else {})
     return allocator | dict(os.environ) | dict.fromkeys(names, str(who.job["threads"])) | offline | cache
 
 
@@ -229,7 +231,12 @@ def agreement(tokens: Sequence[int], others: Sequence[int]) -> int:
 
 
 def show(title: str, entries: dict[str, dict[str, Any]]) -> None:
-    """A table of `summary`; `sampling` is the part of the seconds that completions took."""
+    """A table of `summary`; `sampling` is the part of the seconds that completions took.
+
+    `peak GB` is what arrays took of the GPU, of the first one where there are several, and without one what the whole
+    process took. With float32 all multiply matrices in TF32 on a GPU that has it, as JAX does by default; so does the
+    ceiling.
+    """
     heads = {"seconds": 9, "x first": 9, "of ceiling": 12, "tokens/s": 10, "sampling": 10, "peak GB": 9, "greedy": 9}
     print(f"\n{title}\n{'':28s}" + "".join(f"{head:>{width}s}" for head, width in heads.items()))
     for name, entry in entries.items():

@@ -19,6 +19,7 @@ from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.roofline import Point, least
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
 from igrpo_jax.config import AlgorithmConfig, Config, ModelConfig, SamplingConfig, TrainConfig
+from igrpo_jax.memory import peak_gb
 from igrpo_jax.programs import make_pool
 from igrpo_jax.rewards import Scores
 from igrpo_jax.sampling import Sampler
@@ -154,4 +155,4 @@ def facts(sampler: Sampler, view: Any, prompts: list[list[int]], job: dict[str, 
 
 
 if __name__ == "__main__":
-    compete({"prepare": prepare, "ceiling": ceiling, "sample": sample, "step": step})
+    compete({"prepare": prepare, "ceiling": ceiling, "sample": sample, "step": step}, peak_gb)

@@ -12,13 +12,15 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TrainerCallback
 
-from benchmarks.worker import Turns, compete, read_prompts, reward, versions
+from benchmarks.worker import Turns, compete, read_prompts, resident_gb, reward, versions
 
 
 def load(job: dict[str, Any]) -> Any:
-    """The policy, on the GPU where there is one."""
+    """The policy, on the GPU where there is one, with float32 matmuls as JAX does them there."""
     torch.set_num_threads(job["threads"])
     place = "cuda" if torch.cuda.is_available() else "cpu"
+    if place == "cuda":  # elsewhere this could change matmuls that JAX does in float32
+        torch.set_float32_matmul_precision("high")
     model: Any = AutoModelForCausalLM.from_pretrained(job["weights"], dtype=getattr(torch, job["dtype"]))
     return model.to(place).eval()
 
@@ -67,19 +69,23 @@ class Waiting(TrainerCallback):
 
 
 def step(job: dict[str, Any], turns: Turns) -> None:
-    """GRPO steps: one optimizer step on all `problems x samples` completions, which is the fastest where it fits."""
+    """GRPO steps: one optimizer step on all `problems x samples` completions, which is the fastest where it fits.
+
+    With bfloat16 it is mixed precision, as TRL loads a model that it is given by name: float32 weights and moments.
+    """
     from datasets import Dataset
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore[reportMissingImports]
 
-    model, tokenizer = load(job), AutoTokenizer.from_pretrained(job["weights"])
-    prompts = read_prompts(job)
-    turns.facts = facts(model, [prompt["ids"] for prompt in prompts], job, "trl", "accelerate", "datasets")
+    model, tokenizer = load(job | {"dtype": "float32"}), AutoTokenizer.from_pretrained(job["weights"])
+    prompts, mixed = read_prompts(job), job["dtype"] == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=mixed):
+        turns.facts = facts(model, [prompt["ids"] for prompt in prompts], job, "trl", "accelerate", "datasets")
     turns.facts["prompt_tokens"] = [len(tokenizer(prompt["text"]).input_ids) for prompt in prompts]
     never = model.config.vocab_size
     with tempfile.TemporaryDirectory() as scratch:
         config = GRPOConfig(
             output_dir=scratch, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True,
-            use_cpu=model.device.type == "cpu", bf16=job["dtype"] == "bfloat16", dataloader_pin_memory=False,
+            use_cpu=model.device.type == "cpu", bf16=mixed, dataloader_pin_memory=False,
             beta=0.0, num_iterations=1, loss_type="grpo", learning_rate=1e-6, temperature=1.0, shuffle_dataset=False,
             per_device_train_batch_size=len(prompts) * job["samples"], gradient_accumulation_steps=1,
             num_generations=job["samples"], max_completion_length=job["new"], max_steps=1000,
@@ -99,5 +105,10 @@ def step(job: dict[str, Any], turns: Turns) -> None:
         trainer.train()
 
 
+def peak_gb() -> float:
+    """What `igrpo_jax.memory.peak_gb` is of JAX: bytes in use, not those that the allocator keeps."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_gb()
+
+
 if __name__ == "__main__":
-    compete({"sample": sample, "step": step})
+    compete({"sample": sample, "step": step}, peak_gb)

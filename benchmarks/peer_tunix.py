@@ -22,6 +22,7 @@ from tunix.models.llama3 import model as llama  # pyright: ignore[reportMissingI
 from tunix.models.llama3 import params as llama_params  # pyright: ignore[reportMissingImports]
 
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
+from igrpo_jax.memory import peak_gb
 
 ROPE_DEFAULT = 1_000_000
 """What Tunix's rotary embedding uses whatever the model says."""
@@ -165,4 +166,4 @@ def vowels(prompts: list[str], completions: list[str], **columns: Any) -> list[f
 
 
 if __name__ == "__main__":
-    compete({"sample": sample, "step": step})
+    compete({"sample": sample, "step": step}, peak_gb)

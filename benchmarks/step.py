@@ -7,6 +7,9 @@ A step samples `problems x samples` completions, rewards them and takes one opti
 iGRPO draws half of them as drafts and trains on the rest, under a prompt of prompt + draft + 16 tokens, in as many
 micro-batches as GRPO. Every run has its own process, one at a time: load, a warm-up step, the timed step. Medians, the
 least time at roofline.py's rates over them, the largest peak of memory, and one JSON line at the end.
+
+With --dtype bfloat16 ours and TRL compute in bfloat16 and keep float32 weights and moments; TRL casts the weights anew
+for every token that it draws. Tunix knows one dtype only: its weights and moments are bfloat16, half the bytes.
 """
 
 import json
@@ -59,6 +62,8 @@ def main() -> None:
         entries = summary(contest.run(options.rounds), least)
     name = f"a step of {options.problems} x {options.samples} completions, {options.prompt} + {options.new} tokens"
     show(name, entries)
+    if options.dtype == "bfloat16" and "tunix" in entries:
+        print("tunix keeps bfloat16 weights and moments, the others float32 ones\n", flush=True)
     print(json.dumps({"benchmark": "step", **machine(options.threads), **vars(options), "contestants": entries}))
 
 

@@ -24,8 +24,8 @@ class Turns:
       parts: said with each answer: seconds of a run's parts and the like.
     """
 
-    def __init__(self) -> None:
-        self._answers = os.fdopen(os.dup(1), "w", buffering=1)
+    def __init__(self, peak_gb: Callable[[], float]):
+        self._answers, self._peak_gb = os.fdopen(os.dup(1), "w", buffering=1), peak_gb
         os.dup2(2, 1)
         self.facts: dict[str, Any] = {}
         self.parts: dict[str, Any] = {}
@@ -37,7 +37,7 @@ class Turns:
             self.parts.clear()
             started = time.perf_counter()
             yield
-            self.say(seconds=time.perf_counter() - started, peak_gb=peak_gb(), parts=self.parts)
+            self.say(seconds=time.perf_counter() - started, peak_gb=self._peak_gb(), parts=self.parts)
 
     def say(self, **what: Any) -> None:
         """Writes one JSON line to the one who started this process."""
@@ -56,9 +56,14 @@ class Turns:
         return call
 
 
-def compete(tasks: Mapping[str, Callable[[dict[str, Any], Turns], None]]) -> None:
-    """Does the task of the job on the command line; an error's last line is its answer."""
-    turns, job = Turns(), json.loads(sys.argv[1])
+def compete(tasks: Mapping[str, Callable[[dict[str, Any], Turns], None]], peak_gb: Callable[[], float]) -> None:
+    """Does the task of the job on the command line; an error's last line is its answer.
+
+    Args:
+      tasks: by name.
+      peak_gb: GB (1e9 bytes) that the process's arrays have taken at most of its GPU, or `resident_gb` without one.
+    """
+    turns, job = Turns(peak_gb), json.loads(sys.argv[1])
     try:
         tasks[job["task"]](job, turns)
     except Exception as error:
@@ -68,7 +73,7 @@ def compete(tasks: Mapping[str, Callable[[dict[str, Any], Turns], None]]) -> Non
         sys.exit(1)
 
 
-def peak_gb() -> float:
+def resident_gb() -> float:
     """Peak resident memory of this process in GB (1e9 bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e9 if sys.platform == "darwin" else peak * 1024 / 1e9
