@@ -23,6 +23,9 @@ from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usa
 PATIENCE = 32
 """Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""
 
+OVERLAP = 4
+"""Tokens decoded again, besides as many as a stop string has bytes: a character may be cut in two."""
+
 REFILL = 16
 """One in so many slots are idle before they are filled; each time the prefixes are copied."""
 
@@ -167,6 +170,7 @@ class _Flight:
         self.held: list[_Job | None] = [None] * pool.slots  # whose prompt is there, also when the slot is idle
         self.active = np.zeros((pool.slots, pool.lanes), bool)
         self.lengths = np.zeros((pool.slots, pool.lanes), int)
+        self.looked = self.lengths  # how much of each lane was searched for stop strings
         self.sizes = (pool.prompts[0], pool.completions[0])
         self.state: Any = programs.idle(view)
         self.seconds: dict[int, float] = {}
@@ -301,12 +305,17 @@ class _Flight:
         self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
 
     def halt(self) -> None:
-        """Ends the lanes whose text holds a stop string."""
+        """Ends the lanes whose text holds a stop string; of what was looked at before only the end is decoded again.
+
+        A string across that border may be missed where a token has no text. That costs steps: `cut` finds it.
+        """
         tokens = self.layout.fetch(self.state.tokens)
         stop = np.zeros(self.active.shape, bool)
+        again = OVERLAP + max(len(s.encode()) for s in self.settings.stop_strings)
         for row in zip(*np.nonzero(self.active), strict=True):
-            text = self.text(tokens[row][: self.lengths[row]].tolist())
+            text = self.text(tokens[row][max(self.looked[row] - again, 0) : self.lengths[row]].tolist())
             stop[row] = any(s in text for s in self.settings.stop_strings)
+        self.looked = np.where(self.active & ~stop, self.lengths, 0)
         if stop.any():
             self.state = self.programs.halt(self.state, self.layout.rows(stop))
             self.look()

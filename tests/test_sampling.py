@@ -146,6 +146,21 @@ def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
     assert stop_string_length(tokens, ("a",), text) == 1
 
 
+def test_only_the_end_is_searched_for_stop_strings_again(written, one, monkeypatch):
+    monkeypatch.setattr(sampling, "PATIENCE", 1)
+    monkeypatch.setattr(sampling, "OVERLAP", 0)
+    monkeypatch.setattr(
+        sampling, "stop_string_length", lambda tokens, strings, _: stop_string_length(tokens, strings, text)
+    )
+    sampler, searched = sampler_of(one, slots=2), []
+    sampler._text = lambda ids: searched.append(len(ids)) or text(ids)
+    samples = written("abcdefghijk", "aezba", stop_strings=("gh",), sampler=sampler)
+    expected = ["bcdefgh", "fgh", "z" * 12, "cdefgh", "bcdefgh"]
+    assert completions(samples) == expected
+    assert max(searched) <= 3  # a new token or the first two, and as many old ones as the string has
+    assert len(searched) <= len("".join(expected))  # every row has stopped at once
+
+
 def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(written, one, monkeypatch):
     monkeypatch.setattr(sampling, "PATIENCE", 0)
     monkeypatch.setattr(sampling, "REFILL", 1)
