@@ -174,7 +174,8 @@ def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 def _records(path: Path) -> list[dict[str, Any]]:
     """Parsed lines up to the first that a kill left half-written."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(), which also splits at what a text inside a record may hold, U+2028 for one.
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

@@ -26,6 +26,19 @@ def test_resuming_forgets_what_came_after_the_checkpoint_and_a_torn_line(tmp_pat
     assert samples == [{"step": 1, "question": "q1"}, {"step": 2, "question": "q2"}]
 
 
+def test_texts_with_line_separators_of_unicode_survive_resuming(tmp_path):
+    rows = [
+        {"step": step, "question": f"a{mark}b"} for step, mark in ((1, "\u2028"), (2, "\u2029"), (3, "\x85"), (4, "\r"))
+    ]
+    log = open_log(tmp_path)
+    for row in rows:
+        log.samples(row["step"], [{"question": row["question"]}])
+    log.close()
+    open_log(tmp_path, completed=4).close()
+    lines = (tmp_path / "samples.jsonl").read_bytes().strip().split(b"\n")
+    assert [json.loads(line) for line in lines] == rows
+
+
 def test_plain_lines_without_a_terminal_name_reward_and_not_loss(tmp_path):
     log = open_log(tmp_path, force_terminal=False)
     log.advance(1, {"reward": 0.5, "loss": 0.1, "entropy": 2.0})
