@@ -152,11 +152,11 @@ def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Tabl
     names += ("completions/mean_length", "completions/clipped_ratio", "grad_norm", "step_time", "tokens_per_s/sample")
     for name in names:
         if steps and name in steps[0]:
-            table.add_row(name, *(f"{mean_of(part, name):.3f}" for part in (first, last)))
+            table.add_row(name, *(_number(mean_of(part, name)) for part in (first, last)))
     if evals:
         table.add_section()
         for name in [n for n in evals[0] if n.startswith("eval/")]:
-            table.add_row(name, *(f"{r[name]:.3f}" if name in r else "" for r in (evals[0], evals[-1])))
+            table.add_row(name, *(_number(r.get(name)) for r in (evals[0], evals[-1])))
     return table
 
 
@@ -164,6 +164,11 @@ def mean_of(records: Sequence[Mapping[str, Any]], name: str) -> float:
     """Mean of a metric over the records that have it; NaN if none has."""
     values = [r[name] for r in records if r.get(name) is not None]
     return sum(values) / len(values) if values else math.nan
+
+
+def _number(value: float | None) -> str:
+    """A cell of a table, blank for what is missing."""
+    return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:

@@ -58,11 +58,14 @@ def test_summary_compares_first_and_last_steps_and_evaluations():
     records = [{"step": 0, "eval/x/avg@4": 0.25}]
     records += [{"step": s, "reward": s / 10, "step_time": 1.0} for s in range(1, 11)]
     records[-1]["eval/x/avg@4"] = 0.75
+    records[0]["eval/x/odd"] = records[-1]["eval/x/odd"] = None  # what is not finite
+    records[1]["entropy"] = None
     console = Console(width=120, record=True)
     console.print(summary_table(records))
     rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
     assert ["reward", "0.300", "0.800"] in rows
     assert ["eval/x/avg@4", "0.250", "0.750"] in rows
+    assert ["eval/x/odd"] in rows and ["entropy"] in rows
     assert mean_of([{"a": None}, {"a": 2.0}], "a") == 2.0
 
 
