@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.config import Config, check, to_dict
+from igrpo_jax.config import Config, check, fields, to_dict
 
 ROOT = Path(__file__).parent
 
@@ -41,7 +41,7 @@ class Launch:
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
-    """Directory of the run; a run found there is resumed. Default: runs/<config>."""
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
     job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
     export the checkpoint for transformers; report: show a run."""
@@ -185,11 +185,7 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
     versions = {
         name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     }
-    values = {
-        f"--{section}.{name}": value
-        for section, part in to_dict(config).items()
-        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
-    }
+    values = {f"--{name}": value for name, value in fields(to_dict(config)).items()}
     python = ".".join(map(str, sys.version_info[:2]))
     same = {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir, "Python": python}
     return same | versions | values

@@ -6,7 +6,7 @@ Names follow TRL where TRL has one. Totals only: nothing here knows how many dev
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 REASONING_SYSTEM = """\
 You are a careful assistant who answers with reasons. Think the problem through first, then answer, in this form:
@@ -216,6 +216,14 @@ class Config:
 def to_dict(config: Config) -> dict:
     """The config as JSON-ready nested dictionaries."""
     return dataclasses.asdict(config)
+
+
+def fields(config: dict) -> dict[str, Any]:
+    """The values of such dictionaries by `section.field`."""
+    sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
+    return {
+        f"{section}.{name}".rstrip("."): value for section, part in sections.items() for name, value in part.items()
+    }
 
 
 def check(config: Config) -> None:
