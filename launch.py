@@ -225,7 +225,6 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
-    from igrpo_jax.checkpoint import newest_params
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
     from models.load import find
@@ -235,7 +234,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         run = assemble(config, layout, found, reward)
-        params, step = newest_params(workdir / "checkpoints", run.learner)
+        params, step = newest_params(workdir, run.learner, layout)
         params = initial_policy(config, layout, found) if params is None else params
         results = {"step": step} | run_evaluations(run, params)
         if layout.processes.first:
@@ -302,14 +301,26 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
-    from igrpo_jax.checkpoint import newest_params
     from models.load import find
 
     found = find(config.model.source)
-    params, step = newest_params(workdir / "checkpoints", make_learner(config, layout, found.config))
+    params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
     write_export(params, found, workdir)
+
+
+def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
+    """Parameters of the newest checkpoint and its step, the same in all processes; None and 0 without one."""
+    from igrpo_jax.checkpoint import Checkpoints
+    from sharding.processes import compare
+
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    step = checkpoints.latest()
+    compare(layout.processes, {f"in {workdir} as its newest checkpoint": step})
+    params = None if step is None else checkpoints.restore_params(step, learner.placed)
+    checkpoints.close()
+    return params, step or 0
 
 
 def initial_policy(config: Config, layout: Any, found: Any) -> Any:

@@ -88,7 +88,7 @@ def train(
     reference = initial_params() if config.algorithm.beta > 0 else None
     completed = checkpoints.latest() or 0
     if completed:
-        state = checkpoints.restore(completed, run.learner.abstract, run.learner.shardings)
+        state = checkpoints.restore(completed, run.learner.placed)
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())

@@ -202,8 +202,11 @@ def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, m
     assert launch.main(["--config", "smoke.py", "--job", "report", "--workdir", str(alone)]) == 0
     assert "draft/reward" in capsys.readouterr().out
     first = (alone / "export" / "model.safetensors").read_bytes()
+    unfinished = alone / "checkpoints" / "8.orbax-checkpoint-tmp"  # a living run may be writing one
+    unfinished.mkdir()
     assert launch.main(["--config", "smoke.py", "--job", "export", "--mesh", "8x1", "--workdir", str(alone)]) == 0
     assert (alone / "export" / "model.safetensors").read_bytes() == first
+    unfinished.rmdir()
 
 
 def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, capsys, quick_compile):
