@@ -26,6 +26,19 @@ def test_resuming_forgets_what_came_after_the_checkpoint_and_a_torn_line(tmp_pat
     assert samples == [{"step": 1, "question": "q1"}, {"step": 2, "question": "q2"}]
 
 
+def test_a_run_that_begins_again_keeps_nothing(tmp_path):
+    for reward in (0.5, 0.25):
+        log = open_log(tmp_path)
+        assert not log.evaluated(0)
+        log.metrics(0, {"eval/x/avg@1": reward})
+        log.metrics(1, {"reward": reward})
+        log.samples(1, [{"question": "q"}])
+        assert log.evaluated(0) and not log.evaluated(1)
+        log.close()
+    assert read_metrics(tmp_path) == [{"step": 0, "eval/x/avg@1": 0.25}, {"step": 1, "reward": 0.25}]
+    assert (tmp_path / "samples.jsonl").read_text().count("\n") == 1
+
+
 def test_texts_with_line_separators_of_unicode_survive_resuming(tmp_path):
     rows = [
         {"step": step, "question": f"a{mark}b"} for step, mark in ((1, "\u2028"), (2, "\u2029"), (3, "\x85"), (4, "\r"))
