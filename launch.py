@@ -17,7 +17,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.config import Config, check, to_dict
+from igrpo_jax.config import Config, check, fields, to_dict
 
 ROOT = Path(__file__).parent
 
@@ -41,7 +41,7 @@ class Launch:
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
-    """Directory of the run; a run found there is resumed. Default: runs/<config>."""
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
     job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
     export the checkpoint for transformers; report: show a run."""
@@ -185,11 +185,7 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
     versions = {
         name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
     }
-    values = {
-        f"--{section}.{name}": value
-        for section, part in to_dict(config).items()
-        for name, value in (part.items() if isinstance(part, dict) else [("", part)])
-    }
+    values = {f"--{name}": value for name, value in fields(to_dict(config)).items()}
     python = ".".join(map(str, sys.version_info[:2]))
     same = {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir, "Python": python}
     return same | versions | values
@@ -229,7 +225,6 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
-    from igrpo_jax.checkpoint import newest_params
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
     from models.load import find
@@ -239,7 +234,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         run = assemble(config, layout, found, reward)
-        params, step = newest_params(workdir / "checkpoints", run.learner)
+        params, step = newest_params(workdir, run.learner, layout)
         params = initial_policy(config, layout, found) if params is None else params
         results = {"step": step} | run_evaluations(run, params)
         if layout.processes.first:
@@ -306,14 +301,26 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
-    from igrpo_jax.checkpoint import newest_params
     from models.load import find
 
     found = find(config.model.source)
-    params, step = newest_params(workdir / "checkpoints", make_learner(config, layout, found.config))
+    params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
     write_export(params, found, workdir)
+
+
+def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
+    """Parameters of the newest checkpoint and its step, the same in all processes; None and 0 without one."""
+    from igrpo_jax.checkpoint import Checkpoints
+    from sharding.processes import compare
+
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    step = checkpoints.latest()
+    compare(layout.processes, {f"in {workdir} as its newest checkpoint": step})
+    params = None if step is None else checkpoints.restore_params(step, learner.placed)
+    checkpoints.close()
+    return params, step or 0
 
 
 def initial_policy(config: Config, layout: Any, found: Any) -> Any:

@@ -1,7 +1,7 @@
 """Qwen2.5-0.5B-Instruct on GSM8K: the smallest run on a real benchmark, for one accelerator.
 
     python launch.py --config gsm8k.py --mesh 1x1
-    python launch.py --config gsm8k.py --mesh 8x1 --model.source hf:Qwen/Qwen2.5-1.5B-Instruct
+    python launch.py --config gsm8k.py --mesh 8x1 --model.source hf:Qwen/Qwen2.5-1.5B-Instruct --workdir runs/gsm8k-1.5b
 
 Meant for one 80 GB accelerator (0.5B) or eight (1.5B). Not yet run by us, so no time and no number to expect are given.
 """

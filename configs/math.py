@@ -2,9 +2,10 @@
 
     python launch.py --config math.py --mesh 8x1
 
-Reproduces the row of the paper's main table: mean of six benchmarks 67.82 before, 68.29 with GRPO, 69.87 with iGRPO;
-for its GRPO control add `--algorithm.num-drafts 0 --algorithm.num-generations 8`. Hardware in the paper: 16 A100-80GB,
-94.1 GPU-hours (83.3 for GRPO). Not yet run by us.
+The paper reports the mean of six benchmarks: 67.82 before, 68.29 with GRPO, 69.87 with iGRPO. This config evaluates on
+MATH-500 alone; name the others in `data.eval` to compare. The GRPO control adds `--algorithm.num-drafts 0
+--algorithm.num-generations 8 --workdir runs/math-grpo`. Hardware in the paper: 16 A100-80GB, 94.1 GPU-hours (83.3 for
+GRPO). Not yet run by us.
 
 "1,024 sequences a step" are read as sampled completions: 128 problems x (4 drafts + 4 refinements); one epoch of 7,500
 problems is 58 steps.

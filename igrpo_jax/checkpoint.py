@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from igrpo_jax.learner import Learner, TrainState
+from igrpo_jax.learner import TrainState
 from igrpo_jax.types import PyTree
 
 
@@ -18,11 +18,14 @@ class Checkpoints:
 
         Args:
           directory: where they are.
-          keep: how many of the newest stay; None keeps all.
+          keep: how many of the newest stay; None is for reading only, beside a run that may be alive: nothing is
+            created or removed.
         """
         options = ocp.CheckpointManagerOptions(
             max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
         )
+        if keep is None:
+            options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 
     def latest(self) -> int | None:
@@ -31,39 +34,38 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState) -> None:
         """Writes the state after `step` completed steps; returns once the arrays are copied, not written."""
-        self._manager.save(step, args=ocp.args.StandardSave(_named(state)))
+        self._manager.save(step, args=ocp.args.PyTreeSave(_named(state)))
 
-    def restore(self, step: int, abstract: TrainState, shardings: TrainState) -> TrainState:
+    def restore(self, step: int, placed: TrainState) -> TrainState:
         """The state after `step` steps, every array straight at its place.
+
+        Args:
+          step: one that was saved.
+          placed: shapes with shardings, `Learner.placed`; what is `ocp.PLACEHOLDER` instead is not read.
 
         Raises:
           ValueError: the checkpoint holds other arrays than this policy's.
         """
-        target = jax.tree.map(lambda a, s: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=s), abstract, shardings)
+        target = _named(placed)
+        places = ocp.checkpoint_utils.construct_restore_args(target)
         try:
-            arrays = self._manager.restore(step, args=ocp.args.StandardRestore(_named(target)))
+            arrays = self._manager.restore(step, args=ocp.args.PyTreeRestore(target, restore_args=places))
         except (ValueError, KeyError, FileNotFoundError) as error:
             raise ValueError(
                 f"checkpoint {step} in {self._manager.directory} does not hold this policy or is damaged "
                 f"({str(error).splitlines()[0][:200]}); use another --workdir or delete that checkpoint"
             ) from error
-        return jax.tree.unflatten(jax.tree.structure(target), [arrays[name] for name in _named(target)])
+        return jax.tree.unflatten(jax.tree.structure(placed), [arrays[name] for name in target])
+
+    def restore_params(self, step: int, placed: TrainState) -> PyTree:
+        """The parameters alone, as `restore` has them."""
+        unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
+        return self.restore(step, placed._replace(moments=unread)).params
 
     def close(self) -> None:
         """Waits until everything is on disk."""
         self._manager.wait_until_finished()
         self._manager.close()
-
-
-def newest_params(directory: Path, learner: Learner) -> tuple[PyTree | None, int]:
-    """Parameters of the newest checkpoint and its step; None and 0 without one."""
-    if not directory.is_dir():
-        return None, 0
-    checkpoints = Checkpoints(directory, keep=None)
-    step = checkpoints.latest()
-    params = None if step is None else checkpoints.restore(step, learner.abstract, learner.shardings).params
-    checkpoints.close()
-    return params, step or 0
 
 
 def _named(tree: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Names follow TRL where TRL has one. Totals only: nothing here knows how many dev
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 REASONING_SYSTEM = """\
 You are a careful assistant who answers with reasons. Think the problem through first, then answer, in this form:
@@ -221,13 +221,21 @@ def to_dict(config: Config) -> dict:
     return dataclasses.asdict(config)
 
 
+def fields(config: dict) -> dict[str, Any]:
+    """The values of such dictionaries by `section.field`."""
+    sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
+    return {
+        f"{section}.{name}".rstrip("."): value for section, part in sections.items() for name, value in part.items()
+    }
+
+
 def check(config: Config) -> None:
     """Refuses values that cannot be meant.
 
     Raises:
       ValueError: names the field, its value and what it may be.
     """
-    a, s, t, r, e = config.algorithm, config.sampling, config.train, config.reward, config.eval
+    a, s, t, r, e, o = config.algorithm, config.sampling, config.train, config.reward, config.eval, config.optim
     at_least = {
         "algorithm.num_drafts": (a.num_drafts, 0),
         "algorithm.num_generations": (a.num_generations, 2),
@@ -235,7 +243,6 @@ def check(config: Config) -> None:
         "algorithm.draft_weight": (a.draft_weight, 0),
         "algorithm.beta": (a.beta, 0),
         "sampling.max_completion_length": (s.max_completion_length, 1),
-        "sampling.temperature": (s.temperature, 0),
         "sampling.top_k": (s.top_k, 0),
         "sampling.rows": (s.rows, 0),
         "prompt.max_prompt_length": (config.prompt.max_prompt_length, 1),
@@ -253,7 +260,9 @@ def check(config: Config) -> None:
         "eval.max_completion_length": (e.max_completion_length, 0),
         "eval.temperature": (e.temperature, 0),
         "reward.workers": (r.workers, 1),
-        "optim.learning_rate": (config.optim.learning_rate, 0),
+        "reward.memory_mb": (r.memory_mb, 1),
+        "optim.learning_rate": (o.learning_rate, 0),
+        "optim.weight_decay": (o.weight_decay, 0),
         "seed": (config.seed, 0),
     }
     for name, (value, low) in at_least.items():
@@ -262,12 +271,31 @@ def check(config: Config) -> None:
     for name, value in {"sampling.top_p": s.top_p, "eval.top_p": e.top_p}.items():
         if not 0 < value <= 1:
             raise ValueError(f"{name} is {value}; it must be above 0 and at most 1")
-    if not 0 <= s.min_p < 1:
-        raise ValueError(f"sampling.min_p is {s.min_p}; it must be at least 0 and below 1")
+    for name, value in {"warmup_ratio": o.warmup_ratio, "final_lr_ratio": o.final_lr_ratio}.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"optim.{name} is {value}; it must be at least 0 and at most 1")
+    for name, value in {"sampling.min_p": s.min_p, "optim.beta1": o.beta1, "optim.beta2": o.beta2}.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
     if not 0 < a.epsilon < 1:
         raise ValueError(f"algorithm.epsilon is {a.epsilon}; it must be between 0 and 1")
-    if r.deadline <= 0:
-        raise ValueError(f"reward.deadline is {r.deadline}; it must be above 0 seconds")
+    above_zero = {
+        "sampling.temperature": (
+            s.temperature,
+            "equal completions teach nothing; greedy evaluation is eval.temperature 0",
+        ),
+        "algorithm.epsilon_high": (math.inf if a.epsilon_high is None else a.epsilon_high, "leave it out for epsilon"),
+        "reward.deadline": (r.deadline, "in seconds"),
+        "optim.adam_epsilon": (o.adam_epsilon, "it keeps AdamW from dividing by 0"),
+        "optim.max_grad_norm": (o.max_grad_norm, "0 would freeze training; for no clipping give a large one"),
+    }
+    for name, (value, why) in above_zero.items():
+        if not value > 0:
+            raise ValueError(f"{name} is {value}; it must be above 0 ({why})")
+    if a.draft_weight > 0 and a.num_drafts == 1:
+        raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
+    if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
+        raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
     if r.weights and len(r.weights) != len(r.functions):
         raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
     if config.data.mixture and len(config.data.mixture) != len(config.data.train):

@@ -39,8 +39,8 @@ def evaluate(
       divide: as for `rollout`.
 
     Returns:
-      `avg@n`, `avg@n_stderr`, `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`, `clipped_ratio`; with `refine`
-      the same under `drafted/`.
+      `avg@n`, `avg@n_stderr` (of two problems or more), `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`,
+      `clipped_ratio`; with `refine` the same under `drafted/`.
     """
     groups: Groups = {BARE: {}, DRAFTED: {}}
 
@@ -90,10 +90,9 @@ def _summary(stage: Stage) -> dict[str, float]:
     verdicts = (np.nan_to_num(first) > 0).reshape(count, n)
     parsed = [stage.scores.parsed[p * n : (p + 1) * n] for p in range(count)]
     share = verdicts.mean(axis=1)
-    results = {
-        f"avg@{n}": share.mean(),
-        f"avg@{n}_stderr": share.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan,
-    }
+    results = {f"avg@{n}": share.mean()}
+    if count > 1:
+        results[f"avg@{n}_stderr"] = share.std(ddof=1) / math.sqrt(count)
     k = 1
     while k <= n:
         results[f"pass@{k}"] = np.mean([pass_at_k(n, int(row.sum()), k) for row in verdicts])

@@ -9,7 +9,11 @@ from igrpo_jax.rollout import Rollout, Stage, tokens_of
 
 
 def stage_metrics(stage: Stage) -> dict[str, float]:
-    """Reward, spread, lengths and verdicts of one stage; TRL's names."""
+    """Reward, spread, lengths and verdicts of one stage; TRL's names.
+
+    `reward_std` is the mean over groups of the population's standard deviation, by which advantages are divided; TRL's
+    is the sample's.
+    """
     lengths, rewards = stage.samples.lengths, stage.rewards
     metrics = {
         "reward": rewards.mean(),
@@ -29,6 +33,7 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
 
     A completion is right when its first reward function gives it more than 0; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
+    `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
     """
     metrics = stage_metrics(rollout.refinements)
     stages = [rollout.refinements]

@@ -24,16 +24,18 @@ class RunLog:
         Args:
           workdir: the run's directory.
           steps: training steps in all.
-          completed: steps that are checkpointed; later records are dropped, they will be made again.
+          completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
+            run begins, and nothing is kept.
           console: for tests.
         """
         from tensorboardX import SummaryWriter
 
+        kept = completed or -1
         self.console = console or Console()
         self._workdir = workdir
         for name in ("metrics.jsonl", "samples.jsonl"):
-            _forget(workdir / name, after=completed)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=completed + 1 if completed else None)
+            _forget(workdir / name, after=kept)
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=kept + 1)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
@@ -47,12 +49,18 @@ class RunLog:
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Records metrics after `step` completed steps."""
+        """Records metrics after `step` completed steps; evaluations are records of their own."""
         clean = {name: (value if math.isfinite(value) else None) for name, value in values.items()}
         _append(self._workdir / "metrics.jsonl", [{"step": step} | clean])
         for name, value in clean.items():
             if value is not None:
                 self._board.add_scalar(name, value, step)
+
+    def evaluated(self, step: int) -> bool:
+        """Whether there are records of evaluations after `step` completed steps."""
+        path = self._workdir / "metrics.jsonl"
+        records = _records(path) if path.exists() else []
+        return any(record["step"] == step and _has_evaluations(record) for record in records)
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Moves the progress bar, or prints a line where there is none."""
@@ -82,6 +90,10 @@ class Silence(RunLog):
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
+
+    def evaluated(self, step: int) -> bool:
+        """Not that this process knows."""
+        return False
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
@@ -142,7 +154,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
 def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Table:
     """Means over the first and the last `window` training steps, and evaluations before and after."""
     steps = [r for r in records if "reward" in r]
-    evals = [r for r in records if any(name.startswith("eval/") for name in r)]
+    evals = [r for r in records if _has_evaluations(r)]
     table = Table(title="first and last steps")
     table.add_column("metric")
     first, last = steps[:window], steps[-window:]
@@ -152,11 +164,11 @@ def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Tabl
     names += ("completions/mean_length", "completions/clipped_ratio", "grad_norm", "step_time", "tokens_per_s/sample")
     for name in names:
         if steps and name in steps[0]:
-            table.add_row(name, *(f"{mean_of(part, name):.3f}" for part in (first, last)))
+            table.add_row(name, *(_number(mean_of(part, name)) for part in (first, last)))
     if evals:
         table.add_section()
         for name in [n for n in evals[0] if n.startswith("eval/")]:
-            table.add_row(name, *(f"{r[name]:.3f}" if name in r else "" for r in (evals[0], evals[-1])))
+            table.add_row(name, *(_number(r.get(name)) for r in (evals[0], evals[-1])))
     return table
 
 
@@ -164,6 +176,15 @@ def mean_of(records: Sequence[Mapping[str, Any]], name: str) -> float:
     """Mean of a metric over the records that have it; NaN if none has."""
     values = [r[name] for r in records if r.get(name) is not None]
     return sum(values) / len(values) if values else math.nan
+
+
+def _has_evaluations(record: Mapping[str, Any]) -> bool:
+    return any(name.startswith("eval/") for name in record)
+
+
+def _number(value: float | None) -> str:
+    """A cell of a table, blank for what is missing."""
+    return "" if value is None or math.isnan(value) else f"{value:.3f}"
 
 
 def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
@@ -174,7 +195,8 @@ def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
 def _records(path: Path) -> list[dict[str, Any]]:
     """Parsed lines up to the first that a kill left half-written."""
     records = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(), which also splits at what a text inside a record may hold, U+2028 for one.
+    for line in path.read_text(encoding="utf-8").split("\n"):
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError:

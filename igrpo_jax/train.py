@@ -88,11 +88,12 @@ def train(
     reference = initial_params() if config.algorithm.beta > 0 else None
     completed = checkpoints.latest() or 0
     if completed:
-        state = checkpoints.restore(completed, run.learner.abstract, run.learner.shardings)
+        state = checkpoints.restore(completed, run.learner.placed)
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
-        log.metrics(0, run_evaluations(run, state.params))
+    if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
+        log.metrics(completed, run_evaluations(run, state.params))
 
     for step in range(completed, config.train.steps):
         with counting_compiles() as compiles:
@@ -101,14 +102,14 @@ def train(
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
         done = step + 1
-        last = done == config.train.steps
-        if last or (config.train.eval_every and done % config.train.eval_every == 0):
-            metrics |= run_evaluations(run, state.params)
         log.metrics(done, metrics)
         log.samples(done, sample_rows(experience, config, run.prompter.text))
         log.advance(done, metrics)
-        if last or done % config.train.save_every == 0:
+        if done == config.train.steps or done % config.train.save_every == 0:
             checkpoints.save(done, state)
+        # After the checkpoint: if the run is killed in here, only this is to be made again.
+        if evaluation_due(run, done):
+            log.metrics(done, run_evaluations(run, state.params))
     return state.params
 
 
@@ -162,6 +163,13 @@ def sampling(sampler: Sampler, view: PyTree, settings: SamplingConfig) -> Sample
         return sampler(view, requests, step=step, settings=settings, follow=follow)
 
     return sample
+
+
+def evaluation_due(run: Run, done: int) -> bool:
+    """Whether there is an evaluation after `done` steps."""
+    settings = run.config.train
+    regular = settings.eval_every > 0 and done % settings.eval_every == 0
+    return bool(run.evals) and (regular or done in (0, settings.steps))
 
 
 def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:

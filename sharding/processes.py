@@ -19,6 +19,9 @@ HEARTBEAT = 30
 PATIENCE = 1800
 """Seconds to wait for what another process has to say, grading a step's completions included."""
 
+FORGET = 256
+"""Agreements after which those so far are deleted from the coordinator's store."""
+
 
 class Processes:
     """The processes of a run; each runs the same host code, and what they must agree on goes through here.
@@ -41,8 +44,17 @@ class Processes:
         return self.index == 0
 
     def agree(self, value: int) -> int:
-        """The first process's value, for decisions that hang on time."""
-        return value if self.count == 1 else self._tell("agree", value, [0])[0]
+        """The first process's value, for decisions that hang on time. Calls must come in the same order everywhere."""
+        if self.count == 1:
+            return value
+        answer = self._tell("agree", value, [0])[0]
+        told = self._told["agree"]
+        if told % FORGET == 0:
+            self.share("heard", told)  # by this all have heard what the first process has said so far
+            if self.first:
+                for number in range(told - FORGET + 1, told + 1):
+                    self._client.key_value_delete(_key("agree", number, 0))
+        return answer
 
     def share(self, name: str, value: Any) -> list[Any]:
         """Every process's value, in order. Calls of one name must come in the same order everywhere.
@@ -91,13 +103,12 @@ class Processes:
 
     def _tell(self, name: str, value: Any, speakers: Any) -> list[Any]:
         number = self._told[name] = self._told.get(name, 0) + 1
-        key = lambda number, process: f"igrpo_jax/{name}/{number}/{process}"
         if self.index in speakers:
-            self._client.key_value_set_bytes(key(number, self.index), pickle.dumps(value))
+            self._client.key_value_set_bytes(_key(name, number, self.index), pickle.dumps(value))
         values = []
         for process in speakers:
             try:
-                values.append(self._client.blocking_key_value_get_bytes(key(number, process), PATIENCE * 1000))
+                values.append(self._client.blocking_key_value_get_bytes(_key(name, number, process), PATIENCE * 1000))
             except jax.errors.JaxRuntimeError as error:
                 raise ValueError(
                     f"process {process} of {self.count} has not answered ({name}: {str(error).splitlines()[0]}); "
@@ -105,8 +116,13 @@ class Processes:
                 ) from error
         if len(values) == self.count and number > 1:
             # All have said this much, so all have heard what came before.
-            self._client.key_value_delete(key(number - 1, self.index))
+            self._client.key_value_delete(_key(name, number - 1, self.index))
         return [pickle.loads(value) for value in values]
+
+
+def _key(name: str, number: int, process: int) -> str:
+    """Where the store has what a process says in the `number`-th exchange of a name."""
+    return f"igrpo_jax/{name}/{number}/{process}"
 
 
 def connect(coordinator: str = "", index: int | None = None, count: int | None = None) -> Processes:

@@ -50,9 +50,9 @@ def reward(prompts, completions, columns):
     return Scores(right, {"accuracy": right}, list(completions), [""] * len(right), *np.zeros((2, len(right)), int))
 
 
-def run(calls, *, refine=False):
+def run(calls, *, refine=False, ids=(1, 2, 3)):
     return evaluate(
-        [Problem(i, f"q{i}", {"answer": str(i)}) for i in (1, 2, 3)], sample=scripted(calls), reward=reward,
+        [Problem(i, f"q{i}", {"answer": str(i)}) for i in ids], sample=scripted(calls), reward=reward,
         prompter=Prompter(Digits(), PromptConfig(refine="{question}/{draft}")), num_samples=4, refine=refine,
         refinement_limit=99,
     )  # fmt: skip
@@ -69,6 +69,12 @@ def test_scores_are_the_literal_ones():
         }
     )  # fmt: skip
     assert calls == [(1, 0, 3, "q1"), (2, 0, 3, "q2"), (3, 0, 3, "q3")]
+
+
+def test_one_problem_has_no_standard_error():
+    results = run([], ids=(2,))
+    assert results["avg@4"] == 0.25 and "avg@4_stderr" not in results
+    assert all(map(math.isfinite, results.values()))
 
 
 def test_drafted_prompts_hold_the_first_bare_answer():

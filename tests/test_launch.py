@@ -80,11 +80,28 @@ def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, 
         ("--data.mixture", "1 2 3", "data.mixture has 3 numbers for 1 training sources; give one each"),
         ("--prompt.refine", "{question}", "prompt.refine has no {draft}"),
         ("--optim.learning-rate", "nan", "optim.learning_rate is nan"),
+        ("--optim.max-grad-norm", "0", "max_grad_norm is 0.0; it must be above 0 (0 would freeze training; for no"),
+        ("--optim.warmup-ratio", "1.5", "optim.warmup_ratio is 1.5; it must be at least 0 and at most 1"),
+        ("--optim.final-lr-ratio", "-0.1", "optim.final_lr_ratio is -0.1; it must be at least 0 and at most 1"),
+        ("--optim.beta1", "1", "optim.beta1 is 1.0; it must be at least 0 and below 1"),
+        ("--optim.beta2", "nan", "optim.beta2 is nan; it must be at least 0 and below 1"),
+        ("--optim.adam-epsilon", "0", "optim.adam_epsilon is 0.0; it must be above 0"),
+        ("--optim.weight-decay", "-1", "optim.weight_decay is -1.0; it must be at least 0"),
+        ("--sampling.temperature", "0", "sampling.temperature is 0.0; it must be above 0 (equal completions teach"),
+        ("--algorithm.epsilon-high", "-0.2", "algorithm.epsilon_high is -0.2; it must be above 0"),
+        (
+            "--algorithm.num-drafts",
+            "1 --algorithm.draft-weight 1",
+            "num_drafts is 1; with a draft_weight it must be at",
+        ),
+        ("--reward.weights", "0 0", "reward.weights are (0.0, 0.0); they must be finite and not all 0"),
+        ("--reward.weights", "1 nan", "reward.weights are (1.0, nan); they must be finite and not all 0"),
+        ("--reward.deadline", "nan", "reward.deadline is nan; it must be above 0"),
+        ("--reward.memory-mb", "0", "reward.memory_mb is 0; it must be at least 1"),
     ],
 )
 def test_values_that_cannot_be_meant_are_refused(name, value, phrase, capsys, tmp_path):
-    values = value.split() if name == "--data.mixture" else [value]
-    assert phrase in fails(capsys, tmp_path, name, *values)
+    assert phrase in fails(capsys, tmp_path, name, *value.split())
     assert not (tmp_path / "run").exists()
 
 

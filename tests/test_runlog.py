@@ -26,6 +26,32 @@ def test_resuming_forgets_what_came_after_the_checkpoint_and_a_torn_line(tmp_pat
     assert samples == [{"step": 1, "question": "q1"}, {"step": 2, "question": "q2"}]
 
 
+def test_a_run_that_begins_again_keeps_nothing(tmp_path):
+    for reward in (0.5, 0.25):
+        log = open_log(tmp_path)
+        assert not log.evaluated(0)
+        log.metrics(0, {"eval/x/avg@1": reward})
+        log.metrics(1, {"reward": reward})
+        log.samples(1, [{"question": "q"}])
+        assert log.evaluated(0) and not log.evaluated(1)
+        log.close()
+    assert read_metrics(tmp_path) == [{"step": 0, "eval/x/avg@1": 0.25}, {"step": 1, "reward": 0.25}]
+    assert (tmp_path / "samples.jsonl").read_text().count("\n") == 1
+
+
+def test_texts_with_line_separators_of_unicode_survive_resuming(tmp_path):
+    rows = [
+        {"step": step, "question": f"a{mark}b"} for step, mark in ((1, "\u2028"), (2, "\u2029"), (3, "\x85"), (4, "\r"))
+    ]
+    log = open_log(tmp_path)
+    for row in rows:
+        log.samples(row["step"], [{"question": row["question"]}])
+    log.close()
+    open_log(tmp_path, completed=4).close()
+    lines = (tmp_path / "samples.jsonl").read_bytes().strip().split(b"\n")
+    assert [json.loads(line) for line in lines] == rows
+
+
 def test_plain_lines_without_a_terminal_name_reward_and_not_loss(tmp_path):
     log = open_log(tmp_path, force_terminal=False)
     log.advance(1, {"reward": 0.5, "loss": 0.1, "entropy": 2.0})
@@ -45,11 +71,14 @@ def test_summary_compares_first_and_last_steps_and_evaluations():
     records = [{"step": 0, "eval/x/avg@4": 0.25}]
     records += [{"step": s, "reward": s / 10, "step_time": 1.0} for s in range(1, 11)]
     records[-1]["eval/x/avg@4"] = 0.75
+    records[0]["eval/x/odd"] = records[-1]["eval/x/odd"] = None  # what is not finite
+    records[1]["entropy"] = None
     console = Console(width=120, record=True)
     console.print(summary_table(records))
     rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
     assert ["reward", "0.300", "0.800"] in rows
     assert ["eval/x/avg@4", "0.250", "0.750"] in rows
+    assert ["eval/x/odd"] in rows and ["entropy"] in rows
     assert mean_of([{"a": None}, {"a": 2.0}], "a") == 2.0
 
 

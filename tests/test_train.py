@@ -1,5 +1,6 @@
 """Whole runs of configs/smoke.py through launch.py: meshes, resumption after SIGKILL, compilations, what is written."""
 
+import importlib
 import json
 import os
 import shutil
@@ -142,8 +143,29 @@ def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_p
     assert records(workdir, "samples.jsonl") == records(alone, "samples.jsonl")
 
 
+def test_a_run_killed_in_an_evaluation_makes_only_that_again(
+    alone, tmp_path, cache, monkeypatch, capsys, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    workdir = tmp_path / "run"
+    shutil.copytree(alone, workdir, ignore=lambda folder, names: {"export", "6"} & set(names))
+    command = [*ARGUMENTS, "--mesh", "8x1", "--workdir", str(workdir)]
+
+    def killed(run, params):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("igrpo_jax.train"), "run_evaluations", killed)
+        assert launch.main(command) == 130
+    assert (workdir / "checkpoints" / "6").exists()
+    assert launch.main(command) == 0
+    output = capsys.readouterr().out
+    assert "after step 6" in output and output.count("step 6/6") == 1
+    same_run(workdir, alone)
+
+
 def test_nothing_compiles_after_the_second_step(alone):
-    counts = {r["step"]: r["compile/count"] for r in records(alone) if r["step"]}
+    counts = {r["step"]: r["compile/count"] for r in records(alone) if "compile/count" in r}
     assert counts[1] > 0
     assert [counts[step] for step in range(3, STEPS + 1)] == [0.0] * (STEPS - 2)
 
@@ -202,8 +224,11 @@ def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, m
     assert launch.main(["--config", "smoke.py", "--job", "report", "--workdir", str(alone)]) == 0
     assert "draft/reward" in capsys.readouterr().out
     first = (alone / "export" / "model.safetensors").read_bytes()
+    unfinished = alone / "checkpoints" / "8.orbax-checkpoint-tmp"  # a living run may be writing one
+    unfinished.mkdir()
     assert launch.main(["--config", "smoke.py", "--job", "export", "--mesh", "8x1", "--workdir", str(alone)]) == 0
     assert (alone / "export" / "model.safetensors").read_bytes() == first
+    unfinished.rmdir()
 
 
 def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, capsys, quick_compile):

@@ -156,7 +156,7 @@ def _make_judge(
         lengths = [int(length) for length in count_tokens([problem.question for problem in problems])]
         reasons = [_reason(p, length, max_prompt_length) for p, length in zip(problems, lengths, strict=True)]
         golds = [
-            None if reason or "gym_entry" in problem.columns else problem.columns["answer"]
+            None if reason or problem.columns.get("gym_entry") is not None else problem.columns["answer"]
             for problem, reason in zip(problems, reasons, strict=True)
         ]
         new = [gold for gold in dict.fromkeys(golds) if gold is not None and gold not in parsable]
@@ -208,6 +208,6 @@ def _reason(problem: Problem, length: int, max_prompt_length: int) -> str | None
     """Why a problem is unusable whatever its gold answer says, None if it is not."""
     if not problem.question.strip():
         return "no question"
-    if problem.columns.get("answer") is None and "gym_entry" not in problem.columns:
+    if problem.columns.get("answer") is None and problem.columns.get("gym_entry") is None:
         return "no answer"
     return "question too long" if length > max_prompt_length else None

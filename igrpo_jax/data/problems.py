@@ -17,7 +17,7 @@ SERIAL_GOLDS = 1000
 class Data(NamedTuple):
     """Attributes:
     batches: step -> the problems of that step, a pure function.
-    evals: problems of each evaluation set by name.
+    evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
     """
 
@@ -58,7 +58,7 @@ def load_problems(
         return kept, report.longest_prompt
 
     train = [load(spec) for spec in config.data.train]
-    evals: dict[str, list[Problem]] = {}
+    evals: dict[str, Source] = {}
     longest = [length for _, length in train]
     for spec in config.data.eval:
         source, length = load(spec)
@@ -66,8 +66,7 @@ def load_problems(
             raise ValueError(f"two evaluation sets are called {source.name}; give one of them a name with label=...")
         if getattr(source, "endless", False) and not config.eval.problems:
             raise ValueError(f"{spec} is endless; say how many of its problems to evaluate with --eval.problems")
-        count = min(config.eval.problems or len(source), len(source))
-        evals[source.name] = [source[i] for i in range(count)]
+        evals[source.name] = source
         longest.append(length)
     batches = make_batches(
         [source for source, _ in train],
@@ -75,7 +74,15 @@ def load_problems(
         problems_per_step=config.train.problems_per_step,
         seed=config.seed,
     )
-    return Data(batches, evals, max(longest))
+    # A reward gets the same columns whichever problems it grades together; None where a problem has no such column.
+    none = {name: None for source in (*(source for source, _ in train), *evals.values()) for name in source[0].columns}
+
+    def whole(problems: Iterable[Problem]) -> list[Problem]:
+        return [problem._replace(columns=none | dict(problem.columns)) for problem in problems]
+
+    first = {name: range(min(config.eval.problems or len(source), len(source))) for name, source in evals.items()}
+    sets = {name: whole(source[i] for i in first[name]) for name, source in evals.items()}
+    return Data(lambda step: whole(batches(step)), sets, max(longest))
 
 
 def _map_golds(config: RewardConfig, check: Callable[[str], bool], golds: Iterable[str]) -> list[bool]:

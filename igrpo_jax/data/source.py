@@ -68,7 +68,8 @@ class Problems:
         if not 0 <= index < len(self.order):
             raise IndexError(f"{self.name} has {len(self.order)} problems, none at {index}")
         row = int(self.order[index])
-        return to_problem(self.rows.read(row), row, self.mapped, where=f"{self.spec}, row {row}")
+        values = {**dict.fromkeys(self.rows.columns), **self.rows.read(row)}
+        return to_problem(values, row, self.mapped, where=f"{self.spec}, row {row}")
 
 
 def load_source(spec: str, *, question_column: str, answer_column: str) -> Source:

@@ -1,6 +1,7 @@
 """From a config to batches and evaluation sets."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -39,6 +40,19 @@ def test_an_endless_evaluation_set_needs_a_size():
     with pytest.raises(ValueError, match=r"is endless; say how many .* --eval.problems"):
         load(eval=("gym:chain_sum",))
     assert len(load(eval=("gym:chain_sum",), problems=3).evals["chain_sum"]) == 3
+
+
+def test_all_problems_have_the_columns_of_all_sources(tmp_path):
+    rows = [{"question": "1 + 1?", "answer": "2"}] * 4 + [{"question": "2 + 1?", "answer": "3", "hint": "count"}] * 4
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = load(train=(f"file:{path}", "gym:lcm?size=8"), reward=("accuracy", "gym"), eval=(TEST,))
+    problems = [problem for step in range(4) for problem in data.batches(step)] + data.evals["arithmetic_mix"]
+    assert {tuple(sorted(problem.columns)) for problem in problems} == {tuple(sorted(problems[0].columns))}
+    assert {"answer", "hint", "gym_task", "gym_entry"} <= problems[0].columns.keys()
+    tasks = [problem.columns["gym_task"] for problem in problems]
+    hints = [problem.columns["hint"] for problem in problems]
+    assert (tasks.count("lcm"), hints.count("count")) == (8, 4) and {*tasks} == {"lcm", None}
 
 
 def test_tasks_whose_scorer_evaluates_text_are_refused_for_their_own_reward_only():

@@ -56,6 +56,22 @@ def test_the_first_process_decides(together):
     assert results == [[0, 1, 2, 3, 4]] * 3
 
 
+def test_agreements_are_deleted_once_all_have_heard_them(together, monkeypatch):
+    monkeypatch.setattr(processes, "FORGET", 4)
+
+    def decide(process):
+        def one(turn):
+            time.sleep(0.002 * process.index)  # the first process runs ahead
+            return process.agree(10 * process.index + turn)
+
+        return [one(turn) for turn in range(22)]
+
+    results, store = together(3, decide)
+    assert results == [list(range(22))] * 3
+    assert sorted(key for key in store.values if "/agree/" in key) == [f"igrpo_jax/agree/{n}/0" for n in (21, 22)]
+    assert len(store.values) == 2 + 3
+
+
 def test_what_is_done_once_fails_everywhere(together):
     done = []
 
