@@ -27,6 +27,7 @@ from models.axes import constrain, here
 from models.caches import Cache, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
 from models.caches import resize as resize
 from models.config import DecoderConfig, Remat
+from models.gradients import head_logits, lookup, matmul
 from models.packing import Packed, pack, positions, unpack
 
 
@@ -182,7 +183,7 @@ def unembed(policy: Decoder | Head, hidden: Float[Array, "*rows D"]) -> Float[Ar
     """float32 logits of normalized hidden states."""
     f32 = {"preferred_element_type": jnp.float32}
     if isinstance(policy, Head):
-        return _logits(hidden, *policy)
+        return head_logits(hidden, *policy)
     if isinstance(policy.layers, Block):
         if policy.config.tied:
             return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], **f32)
@@ -272,7 +273,7 @@ def _decode(policy: Decoder, tokens, positions, attention: Callable, held: Any, 
 
     `attention(held, query, key, value)` sees each layer's part of `held` and heads [P, G, T, N, H].
     """
-    hidden = constrain(_lookup(policy.embed[...], tokens), "batch", None, None, None)
+    hidden = constrain(lookup(policy.embed[...], tokens), "batch", None, None, None)
     first = not isinstance(policy.layers, Block)
     by = turns(positions, policy.config, first=first)
 
@@ -332,7 +333,7 @@ def _block(config: DecoderConfig, block: Block, hidden, by, attention: Callable,
 
 def _project(x: Array, w: Array, first: bool) -> Array:
     """x w over the last axis of x, or with `first` w x over its first one."""
-    return jnp.tensordot(w, x, 1) if first else _matmul(x, w)
+    return jnp.tensordot(w, x, 1) if first else matmul(x, w)
 
 
 def _split_heads(x: Array, w: Array, first: bool) -> Array:
@@ -359,74 +360,6 @@ def _narrow(x: Array, w: Any, first: bool) -> Array:
         return jnp.concatenate([_narrow(x, half, first) for half in w])
     w = w[...]
     return _project(x, w.reshape(w.shape[0], -1) if first else w.reshape(-1, w.shape[-1]), first)
-
-
-@jax.custom_vjp
-def _lookup(table: Float[Array, "V D"], tokens: Int[AnyArray, "*rows"]) -> Float[Array, "*rows D"]:
-    """Rows of the table, whose gradients are added up in float32: of a frequent token there are hundreds."""
-    return constrain(table, "vocab", None)[tokens]
-
-
-def _lookup_forward(table, tokens):
-    return _lookup(table, tokens), (table, tokens)
-
-
-def _lookup_backward(kept, change):
-    table, tokens = kept
-    wide = jnp.zeros(table.shape, jnp.float32).at[tokens].add(change.astype(jnp.float32))
-    return wide.astype(table.dtype), None
-
-
-_lookup.defvjp(_lookup_forward, _lookup_backward)
-
-
-@jax.custom_vjp
-def _logits(
-    hidden: Float[Array, "*rows D"], weights: Float[Array, "V D"], wide: Float[Array, "V D"]
-) -> Float[Array, "*rows V"]:
-    """float32 logits, whose gradients are matmuls in the dtype of hidden states.
-
-    Left alone, the logits' float32 gradient makes them float32 ones, and a loop adds up those of the weights in theirs.
-    """
-    return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
-
-
-def _logits_forward(hidden, weights, wide):
-    return _logits(hidden, weights, wide), (hidden, weights)
-
-
-def _logits_backward(kept, change):
-    hidden, weights = kept
-    change = change.astype(hidden.dtype)
-    back = jnp.einsum("...V,VD->...D", change, weights)
-    return back, None, jnp.einsum("...V,...D->VD", change, hidden, preferred_element_type=jnp.float32)
-
-
-_logits.defvjp(_logits_forward, _logits_backward)
-
-
-@jax.custom_vjp
-def _matmul(x: Float[Array, "*rows X"], w: Float[Array, "X Y"]) -> Float[Array, "*rows Y"]:
-    """x w, whose gradients are matmuls over operands that exist in memory.
-
-    Left alone, XLA on CPU fuses what is left and right of a matmul in the backward pass, activation functions for one,
-    into a transposing copy, which takes longer than the matmul.
-    """
-    return x @ w
-
-
-def _matmul_forward(x, w):
-    return x @ w, (x, w)
-
-
-def _matmul_backward(kept, change):
-    x, w = kept
-    x, change = jax.lax.optimization_barrier((x, change))
-    flat = lambda a: a.reshape(-1, a.shape[-1])
-    return change @ w.T, flat(x).T @ flat(change)
-
-
-_matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
 def _rms_norm(x: Float[Array, "*rows"], scale: Float[Array, " X"], eps: float, axis: int = -1) -> Array:

@@ -10,6 +10,7 @@ import pytest
 from igrpo_jax.logprobs import chunked_logprobs, completion_logprobs
 from igrpo_jax.microbatches import Shape, pack
 from models import decoder
+from models.gradients import lookup
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -135,7 +136,7 @@ def test_in_half_precision_gradients_are_added_up_in_float32(make_policy, tied):
     whole, apart = (jax.tree.leaves(grad(policy, chunk)) for chunk in (count, 1))
     for a, b in zip(apart, whole, strict=True):
         np.testing.assert_allclose(a.astype(np.float32), b.astype(np.float32), rtol=0.02, atol=1e-3)
-    table = jax.grad(lambda table: decoder._lookup(table, tokens).astype(jnp.float32).sum())(policy.embed[...])
+    table = jax.grad(lambda table: lookup(table, tokens).astype(jnp.float32).sum())(policy.embed[...])
     assert np.all(table[token] == count)
 
 
