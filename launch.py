@@ -284,6 +284,7 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
 def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
     """One `igrpo_jax.plan.Plan`."""
     from igrpo_jax.plan import Costs, plan
+    from igrpo_jax.pools import pool_of
     from igrpo_jax.prompts import TEMPLATE
     from igrpo_jax.train import Shapes
     from models import decoder
@@ -292,8 +293,9 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
     prompt = config.prompt.max_prompt_length
     refinement = prompt + config.prompt.max_draft_length + TEMPLATE
     shapes = Shapes(prompt, refinement, config.sampling.max_completion_length)
+    pool = pool_of(config, layout.num_row_shards, shapes)
     return plan(
-        decoder, layout, make_learner(config, layout, model), config, pool_of(config, layout, shapes), shapes,
+        decoder, layout, make_learner(config, layout, model), config, pool, shapes,
         Costs(*costs(model)), platform=target.platform, devices=len(target.devices),
         say=lambda text: print(text, file=sys.stderr, flush=True),
     )  # fmt: skip
@@ -345,6 +347,7 @@ def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
 def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
+    from igrpo_jax.pools import evaluation_pool, pool_of
     from igrpo_jax.prompts import Prompter, refinement_limit
     from igrpo_jax.sampling import Sampler
     from igrpo_jax.train import Run, Shapes
@@ -361,44 +364,14 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
         completion=config.sampling.max_completion_length,
     )
-    pool = pool_of(config, layout, shapes)
+    pool = pool_of(config, layout.num_row_shards, shapes)
     make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
     sampler = evaluator = make(pool=pool)
     if data.evals:
-        other = evaluation_pool(config, layout, shapes, pool, max(map(len, data.evals.values())))
+        other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
         evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
-
-
-def pool_of(config: Config, layout: Any, shapes: Any) -> Any:
-    """What is in flight while sampling."""
-    from igrpo_jax.programs import make_pool
-
-    algorithm = config.algorithm
-    return make_pool(
-        rows=config.sampling.rows,
-        problems=config.train.problems_per_step,
-        groups=[n for n in (algorithm.num_drafts, algorithm.num_generations) if n],
-        shards=layout.num_row_shards,
-        prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
-        max_completion_length=shapes.completion,
-    )
-
-
-def evaluation_pool(config: Config, layout: Any, shapes: Any, pool: Any, problems: int) -> Any:
-    """What is in flight while evaluating: training's pool if that serves, else one that holds no more than it does."""
-    from igrpo_jax.programs import make_pool
-
-    samples, length = config.eval.num_samples, config.eval.max_completion_length or shapes.completion
-    if length <= shapes.completion and samples % pool.lanes == 0:
-        return pool
-    prompts = (shapes.prompt, shapes.refinement) if config.eval.refine else (shapes.prompt,)
-    rows = min(pool.slots * pool.lanes, pool.tokens // (max(prompts) + length)) // layout.num_row_shards
-    return make_pool(
-        rows=max(rows, 1), problems=problems, groups=[samples], shards=layout.num_row_shards, prompts=prompts,
-        max_completion_length=length,
-    )  # fmt: skip
 
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 import launch
 from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, check, to_dict
+from igrpo_jax.pools import evaluation_pool, pool_of
 from igrpo_jax.train import Shapes
 
 CONFIGS = sorted(p.name for p in (Path(launch.__file__).parent / "configs").glob("*.py") if p.stem != "__init__")
@@ -166,12 +166,12 @@ def test_a_reward_that_misbehaves_is_named(body, phrase, capsys, tmp_path, monke
 
 def test_evaluation_has_a_pool_of_its_own_only_where_it_must_and_no_larger_one():
     made = Config(train=TrainConfig(problems_per_step=6), sampling=SamplingConfig(max_completion_length=32))
-    layout, shapes = SimpleNamespace(num_row_shards=2), Shapes(prompt=8, refinement=64, completion=32)
-    pool = launch.pool_of(made, layout, shapes)
+    shapes = Shapes(prompt=8, refinement=64, completion=32)
+    pool = pool_of(made, 2, shapes)
     assert (pool.slots, pool.lanes, pool.tokens) == (6, 4, 6 * (64 + 4 * 32))
 
     def other(**fields):
-        return launch.evaluation_pool(replace(made, eval=EvalConfig(**fields)), layout, shapes, pool, 100)
+        return evaluation_pool(pool, replace(made, eval=EvalConfig(**fields)), 2, shapes, 100)
 
     assert other(num_samples=8) == other(num_samples=4, max_completion_length=16) == pool
     longer = other(num_samples=8, max_completion_length=128)
