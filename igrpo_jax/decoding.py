@@ -4,6 +4,7 @@ A slot holds one prompt's prefix and draws one sample of that prompt in each of 
 whose lanes have all ended and fills them again; nothing moves in memory for that.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -48,8 +49,10 @@ class Admission(NamedTuple):
 
     Attributes:
       fresh: slots that are filled anew.
-      source: where the prompt is, counted through the slots of the slot's own shard, as they were, and the prefilled
-        prompts behind them; slots that are not fresh name themselves.
+      source: where each shard's copies of prompts are read, counted through the shard's slots and the prefilled prompts
+        behind them.
+      target: the shard's slots that they are written to, in this order, S / shards where there are no more. Those
+        between slots come first, and none reads what another has written.
       wanted: samples to draw, the others of the W lanes stay idle.
       offset: number of the first of these samples inside their request.
       ids: problem identities.
@@ -58,6 +61,7 @@ class Admission(NamedTuple):
 
     fresh: Bool[AnyArray, " S"]
     source: Int[AnyArray, " S"]
+    target: Int[AnyArray, " S"]
     wanted: Int[AnyArray, " S"]
     offset: Int[AnyArray, " S"]
     ids: UInt32[AnyArray, " S"]
@@ -81,42 +85,56 @@ class Limits(NamedTuple):
 
 
 def admit(
-    model: Model,
     state: Slots,
     arrived: tuple[Float[Array, "F D"], PyTree] | None,
     new: Admission,
     seed: KeyArray,
     step: Int[Array, ""],
     *,
-    capacity: int,
     shards: int,
 ) -> Slots:
-    """Fills the fresh slots with what `prefill` gave, if anything, or with prompts of other slots.
+    """Fills the fresh slots, in place, with what `prefill` gave, if anything, and with prompts of other slots.
 
-    The slots and the F prompts are split over the shards alike.
+    The slots and the F prompts, for which the slots have room, are split over the shards alike.
     """
+    split = lambda x: x.reshape(shards, -1, *x.shape[1:])
+    source, target = split(new.source), split(new.target)
+    slots = target.shape[1]
+    inner = source < slots
 
-    def take(*parts):
-        there = [x.reshape(shards, -1, *x.shape[1:]) for x in parts]
-        rows = jax.vmap(lambda part, index: part[index])(jnp.concatenate(there, axis=1), new.source.reshape(shards, -1))
-        return rows.reshape(-1, *rows.shape[2:])
+    def put(now: Array, then: Array, source: Array, target: Array) -> Array:
+        row = then[source]
+        return now.at[(target, *map(slice, row.shape))].set(row, mode="drop")
 
-    def put(now, then):
+    def copy(which: Array, begin: Array, end: Array, origin: Callable, offset: int, held: PyTree) -> PyTree:
+        def one(i: Array, held: PyTree) -> PyTree:
+            here = jnp.where(which[:, i], target[:, i], slots)  # out of bounds is dropped
+            there = jnp.maximum(source[:, i] - offset, 0)
+            return jax.tree.map(lambda now, then: jax.vmap(put)(now, then, there, here), held, origin(held))
+
+        return jax.lax.fori_loop(begin, end, one, held)
+
+    between = jnp.sum(inner & (target < slots), axis=1)
+    held = jax.tree.map(split, (state.first, state.prefix))
+    held = copy(inner, jnp.zeros_like(between[0]), between.max(), lambda held: held, 0, held)
+    if arrived is not None:
+        texts = jax.tree.map(split, arrived)
+        every = jnp.sum(target < slots, axis=1)
+        held = copy(jnp.logical_not(inner), between.min(), every.max(), lambda _: texts, slots, held)
+    first, prefix = jax.tree.map(lambda x, like: x.reshape(like.shape), held, (state.first, state.prefix))
+
+    def renew(now, then):
         return jnp.where(jnp.expand_dims(new.fresh, tuple(range(1, now.ndim))), then, now)
 
     lane = jnp.arange(state.active.shape[1])[None, :]
     keys = row_keys(seed, step, new.stages, new.ids, new.offset[:, None] + lane)
-    parts = [(state.first, state.prefix)]
-    if arrived is not None:
-        parts.append((arrived[0], model.resize(arrived[1], capacity)))
-    first, prefix = jax.tree.map(take, *parts)
     return state._replace(
         prefix=prefix,
         first=first,
-        keys=put(state.keys, jax.random.key_data(keys)),
-        active=put(state.active, lane < new.wanted[:, None]),
-        last=put(state.last, jnp.zeros_like(state.last)),
-        lengths=put(state.lengths, jnp.zeros_like(state.lengths)),
+        keys=renew(state.keys, jax.random.key_data(keys)),
+        active=renew(state.active, lane < new.wanted[:, None]),
+        last=renew(state.last, jnp.zeros_like(state.last)),
+        lengths=renew(state.lengths, jnp.zeros_like(state.lengths)),
     )
 
 

@@ -182,9 +182,9 @@ def _phases(
     reference = memory["parameters"] if a.beta > 0 else 0
     resident = memory["parameters"] + memory["moments"] + reference
     prefixes, caches = memory.get("prefixes", 0), memory.get("own caches", 0)
-    # While they grow to their last sizes, the smaller ones are there too.
+    # While one of them grows to its last size, the smaller one is there too.
     before = lambda sizes: sizes[-2] / sizes[-1] if len(sizes) > 1 else 0.0
-    old = math.ceil(prefixes * before(pool.prompts) + caches * before(pool.completions))
+    old = math.ceil(max(prefixes * before(pool.prompts), caches * before(pool.completions)))
     growing = memory["sampling view"] + prefixes + caches + old
     admitting = memory["sampling view"] + caches + program("admit").peak
     making = program("sampling view")

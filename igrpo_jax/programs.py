@@ -109,8 +109,10 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
 def no_admission(slots: int, shards: int) -> Admission:
     """Work for none of the slots, to be filled in."""
     zeros = lambda dtype: np.zeros(slots, dtype)
-    themselves = np.arange(slots, dtype=np.int32) % (slots // shards)
-    return Admission(zeros(bool), themselves, zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32))
+    nowhere = np.full(slots, slots // shards, np.int32)
+    return Admission(
+        zeros(bool), zeros(np.int32), nowhere, zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32)
+    )
 
 
 class Programs:
@@ -137,17 +139,17 @@ class Programs:
         state = self.idle(view)
         places = jax.tree.map(lambda x: x.sharding, state)
         admitting = jax.jit(
-            partial(admit, model, shards=layout.num_row_shards), static_argnames=("capacity",),
-            donate_argnames=("state",), out_shardings=places._replace(cache=None),
+            partial(admit, shards=layout.num_row_shards), donate_argnames=("state",),
+            out_shardings=places._replace(cache=None),
         )  # fmt: skip
         decoding = jax.jit(partial(decode, model), donate_argnames=("state",), out_shardings=places)
         halting = jax.jit(lambda active, lanes: active & jnp.logical_not(lanes), out_shardings=places.active)
         self._admit, self.decode = program("admit", admitting), program("decode", decoding)
         self._halt = program("halt", halting)
-        # A tree of another size cannot be made in place, so these two do not donate.
         fit = partial(jax.jit, model.resize, static_argnames=("capacity",))
-        self._fit_prefix = program("resize prefix", fit(out_shardings=places.prefix))
-        self._fit_cache = program("resize cache", fit(out_shardings=places.cache))
+        self._fit = {
+            part: program(f"resize {part}", fit(out_shardings=getattr(places, part))) for part in ("prefix", "cache")
+        }
         self._run_all(view, state, seed)
 
     def idle(self, view: PyTree) -> Slots:
@@ -180,13 +182,14 @@ class Programs:
         """Ends the completions of the given lanes, bool[S, W]."""
         return state._replace(active=self._halt(state.active, lanes))
 
-    def resize(self, state: Slots, now: tuple[int, int], then: tuple[int, int]) -> Slots:
-        """The slots with room for prompts and for completions of other sizes than now; what keeps its size is kept."""
-        if now[0] != then[0]:
-            state = state._replace(prefix=self._fit_prefix(state.prefix, capacity=then[0]))
-        if now[1] != then[1]:
-            state = state._replace(cache=self._fit_cache(state.cache, capacity=then[1]))
-        return state
+    def resize(self, state: Slots, part: str, now: int, then: int) -> Slots:
+        """The slots with room for prompts (`prefix`) or completions (`cache`) of another size than now.
+
+        It cannot be made in place: as long as the old slots are held, so are the old prefix or cache.
+        """
+        if now == then:
+            return state
+        return state._replace(**{part: self._fit[part](getattr(state, part), capacity=then)})
 
     def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
         prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])
@@ -206,15 +209,16 @@ class Programs:
             for size in pool.prefill:
                 text = rows((np.zeros((size, prompt), np.int32), np.ones(size, np.int32)))
                 arrived.append(self.prefill(view, *text))
+            state = self.resize(state, "prefix", sizes[0], prompt)
             for own in pool.completions:
-                state, sizes = self.resize(state, sizes, (prompt, own)), (prompt, own)
+                state, sizes = self.resize(state, "cache", sizes[1], own), (prompt, own)
                 state = self.decode(view, truncation, stops, limits, state=state)
             for some in arrived:
-                state = self.admit(state, arrived=some, new=nothing, seed=seed, step=step, capacity=prompt)
+                state = self.admit(state, arrived=some, new=nothing, seed=seed, step=step)
             state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
         prefix, cache = state.prefix, state.cache
         del state, arrived, some  # a run holds two sizes of one of them at once, so this must hold no more
         for prompt in itertools.chain(*itertools.permutations(pool.prompts, 2)):
-            prefix = self._fit_prefix(prefix, capacity=prompt)
+            prefix = self._fit["prefix"](prefix, capacity=prompt)
         for own in itertools.chain(*itertools.permutations(pool.completions, 2)):
-            cache = self._fit_cache(cache, capacity=own)
+            cache = self._fit["cache"](cache, capacity=own)

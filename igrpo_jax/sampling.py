@@ -224,9 +224,8 @@ class _Flight:
                 arrived = self.programs.prefill(self.view, *self.layout.rows(pad_prompts(texts, size)))
             self.fit()
             self.state = self.programs.admit(
-                self.state, arrived=arrived, new=self.layout.rows(new), seed=self.seed, step=self.step,
-                capacity=self.sizes[0],
-            )  # fmt: skip
+                self.state, arrived=arrived, new=self.layout.rows(new), seed=self.seed, step=self.step
+            )
 
     def choose(self) -> tuple[Admission, list[list[int]]]:
         """Gives waiting samples to idle slots; the admission, and the prompts to prefill, shard after shard.
@@ -241,6 +240,7 @@ class _Flight:
         places = [{job: slot for slot, job in enumerate(some) if job} for some in held]
         known = {job for some in places for job in some}
         fresh: list[list[_Job]] = [[] for _ in range(shards)]
+        copies: list[list[tuple[int, int]]] = [[] for _ in range(shards)]
 
         def pick(shard: int) -> _Job | None:
             here = next((job for job in self.waiting if job in places[shard]), None)
@@ -257,15 +257,20 @@ class _Flight:
                 places[shard][job] = slots + len(fresh[shard])
                 fresh[shard].append(job)
                 known.add(job)
-            slot, request = idle[shard].pop(0), job.request
-            count = min(pool.lanes, request.num_samples - job.taken)
-            values = (True, places[shard][job], count, job.taken, request.id, request.stage)
-            for array, value in zip(new, values, strict=True):
-                array[slot] = value
+            slot, source, request = idle[shard].pop(0), places[shard][job], job.request
+            if source != slot - shard * slots:
+                copies[shard].append((source, slot - shard * slots))
+            new.fresh[slot], new.offset[slot] = True, job.taken
+            new.wanted[slot] = count = min(pool.lanes, request.num_samples - job.taken)
+            new.ids[slot], new.stages[slot] = request.id, request.stage
             self.tasks[slot], self.held[slot] = _Task(job, job.taken, count), job
             self.lengths[slot], job.taken = 0, job.taken + count
             if job.taken == request.num_samples:
                 self.waiting.remove(job)
+        # A shard holds the prompt of one waiting job at most and takes that first: nothing is overwritten that is read.
+        for shard, pairs in enumerate(copies):
+            for i, pair in enumerate(pairs, start=shard * slots):
+                new.source[i], new.target[i] = pair
         most = max(map(len, fresh))
         if not most:
             return new, []
@@ -282,7 +287,9 @@ class _Flight:
             min(n for n in self.pool.completions if n >= ahead),
         )
         self.held = [job if job and len(job.request.prompt) <= sizes[0] else None for job in self.held]
-        self.state, self.sizes = self.programs.resize(self.state, self.sizes, sizes), sizes
+        for part, now, then in zip(("prefix", "cache"), self.sizes, sizes, strict=True):
+            self.state = self.programs.resize(self.state, part, now, then)
+        self.sizes = sizes
 
     def advance(self) -> None:
         """Decodes until enough slots are idle to be filled together, and learns what every lane does."""

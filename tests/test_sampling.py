@@ -205,6 +205,24 @@ def test_a_prompt_that_a_slot_holds_is_not_prefilled_again(make_layout, monkeypa
     assert len(np.unique(samples.tokens.reshape(56, -1), axis=0)) == 56
 
 
+@pytest.mark.parametrize(("mesh", "slots", "room"), [("1x1", 7, 1), ("1x1", 7, 3), ("2x1", 8, 2)])
+def test_every_slot_gets_its_own_prompt_whichever_slots_are_copied_on_the_way(make_layout, mesh, slots, room):
+    """Completions repeat the last token of their prompt for a random time."""
+    layout = make_layout(mesh)
+    table = np.where(np.eye(256, dtype=bool), 0.0, -np.inf).astype(np.float32)
+    table[:, END] = -1.0
+    sampler = sampler_of(layout, slots=slots, prefill=(room,))
+    starts = range(10, 60)
+    with layout.active():
+        samples = sampler.complete(
+            layout.everywhere(table), [[9, start] for start in starts], ids=starts, step=0, stage=1, num_samples=5,
+            settings=SamplingConfig(max_completion_length=12, temperature=1.0),
+        )  # fmt: skip
+    seen = [set(row.ravel().tolist()) - {0, END} for row in samples.tokens]
+    assert seen == [{start} for start in starts]
+    assert len(np.unique(samples.lengths)) > 5
+
+
 @pytest.mark.parametrize(("length", "expected"), [(1, ["b", "g"]), (2, ["bc", "g"])])
 def test_short_completions(written, length, expected):
     samples = written("abcdefg", "af", length=length)

@@ -195,8 +195,8 @@ def test_making_the_programs_holds_no_more_than_a_run_does(policy, make_layout, 
 
         return call
 
-    for name in ("_fit_prefix", "_fit_cache", "decode"):
-        setattr(programs, name, watched(getattr(programs, name)))
+    programs.decode = watched(programs.decode)
+    programs._fit = {part: watched(program) for part, program in programs._fit.items()}
     programs._run_all(view, programs.idle(view), jax.random.key(0))
     token = sum(x.nbytes for x in jax.tree.leaves(programs.idle(view).prefix.layers)) // pool.prompts[0]
     assert token * pool.prompts[-1] < max(seen) < token * (64 + 128 + 256 + 128 + 8)
