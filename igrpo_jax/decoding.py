@@ -138,6 +138,29 @@ def admit(
     )
 
 
+def move(part: PyTree, index: Int[AnyArray, " s"], *, slots: int, shards: int) -> PyTree:
+    """`Slots`, or a part of them, with another number of slots: of each shard those that `index` names.
+
+    Args:
+      part: of so many `slots`.
+      index: counted through the shard's slots; -1 for an idle one.
+      slots: S.
+      shards: over which the slots are split, before and after.
+    """
+    here = jnp.maximum(index, 0).reshape(shards, -1)
+
+    def take(x: Array) -> Array:
+        if not x.ndim:
+            return x
+        each = x.reshape(shards, slots // shards, x.shape[0] // slots, *x.shape[1:])
+        return jax.vmap(lambda x, index: x[index])(each, here).reshape(-1, *x.shape[1:])
+
+    moved = jax.tree.map(take, part)
+    if isinstance(moved, Slots):
+        moved = moved._replace(active=moved.active & (index >= 0)[:, None])
+    return moved
+
+
 def decode(
     model: Model, view: PyTree, truncation: Truncation, stops: Int[Array, " stops"], limits: Limits, state: Slots
 ) -> Slots:

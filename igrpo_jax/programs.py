@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode
+from igrpo_jax.decoding import Admission, Limits, Slots, admit, decode, move
 from igrpo_jax.draw import Truncation
 from igrpo_jax.dry import Recorder
 from igrpo_jax.types import KeyArray, Layout, Model, PyTree
@@ -24,6 +24,10 @@ TOGETHER = 1024
 """Tokens of prompts that a device prefills at once if so many wait; few rows are multiplied slowly."""
 
 
+PARTS = ("prefix", "cache", "small")
+"""Of what is in flight, in which it is moved: so only one of them is there twice."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pool:
     """The static sizes of everything in flight; with the model they fix every program.
@@ -34,6 +38,7 @@ class Pool:
       prefill: rising numbers of prompts that are prefilled at once, multiples of the row shards.
       prompts: rising lengths that prompts are padded to; the last holds the longest.
       completions: rising sizes of the own-token cache; the last is the longest completion.
+      tails: rising numbers of slots, multiples of the row shards, for the last prompts in flight.
     """
 
     slots: int
@@ -41,6 +46,7 @@ class Pool:
     prefill: tuple[int, ...]
     prompts: tuple[int, ...]
     completions: tuple[int, ...]
+    tails: tuple[int, ...] = ()
 
     @property
     def tokens(self) -> int:
@@ -78,6 +84,7 @@ def make_pool(
         prefill=tuple(shards * size for size in sorted({few, many})),
         prompts=tuple(sorted(set(prompts))),
         completions=tuple(capacities(max_completion_length)),
+        tails=tuple(shards * size for size in sorted({-(-slots // 4), -(-slots // 2)} - {slots})),
     )
 
 
@@ -150,6 +157,10 @@ class Programs:
         self._fit = {
             part: program(f"resize {part}", fit(out_shardings=getattr(places, part))) for part in ("prefix", "cache")
         }
+        moving = partial(jax.jit, partial(move, shards=layout.num_row_shards), static_argnames=("slots",))
+        small = places._replace(prefix=None, cache=None)
+        parts = {"prefix": places.prefix, "cache": places.cache, "small": small}
+        self._move = {part: program(f"move {part}", moving(out_shardings=place)) for part, place in parts.items()}
         self._run_all(view, state, seed)
 
     def idle(self, view: PyTree) -> Slots:
@@ -191,6 +202,13 @@ class Programs:
             return state
         return state._replace(**{part: self._fit[part](getattr(state, part), capacity=then)})
 
+    def move(self, state: Slots, part: str, index: Any, slots: int) -> Slots:
+        """One part of `slots` slots, `prefix`, `cache` or what is `small`, moved to others; see `decoding.move`."""
+        if part != "small":
+            return state._replace(**{part: self._move[part](getattr(state, part), index, slots=slots)})
+        moved = self._move[part](state._replace(prefix=None, cache=None), index, slots=slots)
+        return moved._replace(prefix=state.prefix, cache=state.cache)
+
     def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
         prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])
         return prefix, self._model.new_cache(view, prefix, self._pool.lanes, self._pool.completions[0])
@@ -216,8 +234,19 @@ class Programs:
             for some in arrived:
                 state = self.admit(state, arrived=some, new=nothing, seed=seed, step=step)
             state = self.halt(state, rows(np.zeros((pool.slots, pool.lanes), bool)))
+        del arrived, some
+        now = pool.slots
+        for then in (*itertools.chain(*itertools.permutations((pool.slots, *pool.tails), 2)), pool.slots):
+            if then == now:
+                continue
+            for part in PARTS:
+                state = self.move(state, part, rows(np.full(then, -1, np.int32)), now)
+            if then < now:
+                state = self.decode(view, truncation, stops, limits, state=state)
+                state = self.halt(state, rows(np.zeros((then, pool.lanes), bool)))
+            now = then
         prefix, cache = state.prefix, state.cache
-        del state, arrived, some  # a run holds two sizes of one of them at once, so this must hold no more
+        del state  # a run holds two sizes of one of them at once, so this must hold no more
         for prompt in itertools.chain(*itertools.permutations(pool.prompts, 2)):
             prefix = self._fit["prefix"](prefix, capacity=prompt)
         for own in itertools.chain(*itertools.permutations(pool.completions, 2)):

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from igrpo_jax.config import PromptConfig
 from igrpo_jax.types import Tokenizer
 
@@ -80,3 +82,24 @@ def refinement_limit(prompter: Prompter, tokenizer: Tokenizer, config: PromptCon
 def _fill(template: str, **values: str) -> str:
     """The template with its `{names}` replaced in one pass, so that a value may hold braces of its own."""
     return re.sub(r"\{(question|draft)\}", lambda match: values.get(match[1], match[0]), template)
+
+
+def pad_prompts(prompts: Sequence[Sequence[int]], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Prompts padded on the right with 0 to int32[P, size], and their lengths int32[P].
+
+    Raises:
+      ValueError: a prompt is empty or too long.
+    """
+    if not prompts:
+        raise ValueError("no prompts were given; give at least one")
+    lengths = np.array([len(p) for p in prompts], np.int32)
+    if lengths.min() < 1 or lengths.max() > size:
+        bad = int(np.argmax((lengths < 1) | (lengths > size)))
+        raise ValueError(
+            f"prompt {bad} has {lengths[bad]} tokens; prompts need 1 to {size}: raise prompt.max_prompt_length or "
+            "shorten the question"
+        )
+    tokens = np.zeros((len(prompts), size), np.int32)
+    for row, prompt in zip(tokens, prompts, strict=True):
+        row[: len(prompt)] = prompt
+    return tokens, lengths

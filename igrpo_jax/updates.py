@@ -8,8 +8,8 @@ import numpy as np
 from igrpo_jax.config import Config
 from igrpo_jax.learner import GAP, Learner, TrainState, learning_rate
 from igrpo_jax.microbatches import Completions, Portions
+from igrpo_jax.prompts import pad_prompts
 from igrpo_jax.rollout import Rollout, Stage
-from igrpo_jax.sampling import pad_prompts
 from igrpo_jax.types import Batch, PyTree
 
 

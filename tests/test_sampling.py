@@ -1,5 +1,6 @@
 """The sampler on a scripted chain of tokens: stopping, cutting, frequencies, errors."""
 
+from concurrent.futures import wait
 from functools import partial
 from itertools import pairwise
 
@@ -8,11 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from igrpo_jax import sampling
+from igrpo_jax import flight
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
+from igrpo_jax.flight import stop_string_length
 from igrpo_jax.programs import Pool, capacities, make_pool
-from igrpo_jax.sampling import Sampler, pad_prompts, stop_string_length
+from igrpo_jax.prompts import pad_prompts
+from igrpo_jax.sampling import Sampler
 from igrpo_jax.types import Request
 from models.axes import constrain
 
@@ -62,15 +65,23 @@ class Chain:
         return policy
 
 
-def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,)):
+def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,), tails=()):
     """A sampler whose prompts have up to four tokens."""
-    pool = Pool(slots=slots, lanes=lanes, prefill=prefill, prompts=(4,), completions=completions)
+    pool = Pool(slots=slots, lanes=lanes, prefill=prefill, prompts=(4,), completions=completions, tails=tails)
     return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text)
 
 
 @pytest.fixture(scope="module")
 def one(make_layout):
     return make_layout("1x1")
+
+
+@pytest.fixture
+def following_at_once(monkeypatch):
+    """What follows has come whenever the sampler asks, and it asks after every step."""
+    arrived = flight.Flight.arrived
+    monkeypatch.setattr(flight, "PATIENCE", 1)
+    monkeypatch.setattr(flight.Flight, "arrived", lambda self: wait(self.following) and arrived(self))
 
 
 @pytest.fixture(scope="module")
@@ -147,10 +158,10 @@ def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
 
 
 def test_only_the_end_is_searched_for_stop_strings_again(written, one, monkeypatch):
-    monkeypatch.setattr(sampling, "PATIENCE", 1)
-    monkeypatch.setattr(sampling, "OVERLAP", 0)
+    monkeypatch.setattr(flight, "PATIENCE", 1)
+    monkeypatch.setattr(flight, "OVERLAP", 0)
     monkeypatch.setattr(
-        sampling, "stop_string_length", lambda tokens, strings, _: stop_string_length(tokens, strings, text)
+        flight, "stop_string_length", lambda tokens, strings, _: stop_string_length(tokens, strings, text)
     )
     sampler, searched = sampler_of(one, slots=2), []
     sampler._text = lambda ids: searched.append(len(ids)) or text(ids)
@@ -162,8 +173,8 @@ def test_only_the_end_is_searched_for_stop_strings_again(written, one, monkeypat
 
 
 def test_decoding_stops_as_soon_as_every_row_has_and_caches_grow_on_the_way(written, one, monkeypatch):
-    monkeypatch.setattr(sampling, "PATIENCE", 0)
-    monkeypatch.setattr(sampling, "REFILL", 1)
+    monkeypatch.setattr(flight, "PATIENCE", 0)
+    monkeypatch.setattr(flight, "REFILL", 1)
     sampler, states = sampler_of(one, completions=(4, 12)), []
     run = partial(written, "abcdefg", sampler=sampler)
     assert completions(run("ae")) == ["bcdefg", "fg"]
@@ -205,22 +216,61 @@ def test_a_prompt_that_a_slot_holds_is_not_prefilled_again(make_layout, monkeypa
     assert len(np.unique(samples.tokens.reshape(56, -1), axis=0)) == 56
 
 
+@pytest.mark.usefixtures("following_at_once")
 @pytest.mark.parametrize(("mesh", "slots", "room"), [("1x1", 7, 1), ("1x1", 7, 3), ("2x1", 8, 2)])
-def test_every_slot_gets_its_own_prompt_whichever_slots_are_copied_on_the_way(make_layout, mesh, slots, room):
-    """Completions repeat the last token of their prompt for a random time."""
-    layout = make_layout(mesh)
+def test_every_slot_gets_its_own_prompt_whatever_is_copied_and_moved_on_the_way(make_layout, mesh, slots, room):
+    """Completions repeat the last token of their prompt for a random time; refinements follow in the end, too."""
+    layout, done, moved = make_layout(mesh), {}, []
     table = np.where(np.eye(256, dtype=bool), 0.0, -np.inf).astype(np.float32)
     table[:, END] = -1.0
-    sampler = sampler_of(layout, slots=slots, prefill=(room,))
-    starts = range(10, 60)
+    sampler = sampler_of(layout, slots=slots, prefill=(room,), tails=(2, 4))
+    settings = SamplingConfig(max_completion_length=12, temperature=1.0)
+
+    def follow(finished):
+        done.update({request.prompt[-1]: samples for request, samples in finished})
+        return [Request(r.index, r.id, 2, [9, r.prompt[-1] + 100], 3) for r, _ in finished if r.stage == 1]
+
+    run = partial(sampler, layout.everywhere(table), settings=settings, follow=follow)
     with layout.active():
-        samples = sampler.complete(
-            layout.everywhere(table), [[9, start] for start in starts], ids=starts, step=0, stage=1, num_samples=5,
-            settings=SamplingConfig(max_completion_length=12, temperature=1.0),
-        )  # fmt: skip
-    seen = [set(row.ravel().tolist()) - {0, END} for row in samples.tokens]
-    assert seen == [{start} for start in starts]
-    assert len(np.unique(samples.lengths)) > 5
+        run([Request(0, 0, 1, [9, 10], 1)], step=1)
+        move = sampler._programs.move
+        sampler._programs.move = lambda state, part, index, now: (
+            moved.append((now, index.size)) or move(state, part, index, now)
+        )
+        for some in (range(40), range(40, 42), range(42, 44), range(44, 47), range(47, 50)):
+            run([Request(i, i, 1, [9, 10 + i], 5 if len(some) > 3 else 2) for i in some], step=0)
+    assert sorted(done) == [*range(10, 60), *range(110, 160)]
+    assert all(set(samples.tokens.ravel().tolist()) <= {0, END, start} for start, samples in done.items())
+    assert len(np.unique([samples.lengths[:3] for samples in done.values() if len(samples.lengths) > 2])) > 5
+    assert any(then < now for now, then in moved)
+    assert any(then > now for now, then in moved)
+
+
+@pytest.mark.usefixtures("following_at_once")
+def test_the_last_prompts_in_flight_are_decoded_in_fewer_slots(written, one, monkeypatch):
+    sampler, used = sampler_of(one, slots=8, tails=(2, 4)), []
+    starts = "zefeefad"
+    assert completions(written("abcdefg", starts, sampler=sampler))[0] == "z" * 12
+    decode = sampler._programs.decode
+
+    def decoded(*arguments, state):
+        before = int(state.steps)
+        after = decode(*arguments, state=state)
+        used.append((int(after.steps) - before, len(after.active)))
+        return after
+
+    monkeypatch.setattr(sampler._programs, "decode", decoded)
+    run, usages = flight.Flight.run, []
+
+    def watched(*arguments):
+        usages.append(run(*arguments))
+        return usages[-1]
+
+    monkeypatch.setattr(flight.Flight, "run", watched)
+    written("abcdefg", starts, sampler=sampler)
+    assert [slots for _, slots in used] == sorted((slots for _, slots in used), reverse=True)
+    assert {size: sum(steps for steps, slots in used if slots == size) for size in (8, 4, 2)} == {8: 2, 4: 1, 2: 8}
+    assert usages[0].row_steps == sum(steps * slots for steps, slots in used)
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, ["b", "g"]), (2, ["bc", "g"])])
@@ -241,14 +291,15 @@ def test_capacities_grow_to_the_size():
 def test_a_pool_holds_all_problems_or_its_rows():
     make = partial(make_pool, prompts=(9, 5, 9), max_completion_length=70)
     whole = make(rows=0, problems=5, groups=(4, 8), shards=2)
-    assert whole == Pool(slots=12, lanes=4, prefill=(2, 12), prompts=(5, 9), completions=(64, 70))
+    assert whole == Pool(slots=12, lanes=4, prefill=(2, 12), prompts=(5, 9), completions=(64, 70), tails=(4, 6))
     assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
     few = make(rows=18, problems=5, groups=(4, 8), shards=2)
     assert make(rows=0, problems=5, groups=(4, 8), shards=2, prompts=(500, 300)).prefill == (2, 4)
     uneven = make(rows=0, problems=5, groups=(3, 5), shards=2)
     assert (uneven.slots, uneven.lanes) == (6, 5)
     assert (make(rows=0, problems=5, groups=(6, 4), shards=2).lanes, whole.tokens) == (6, 12 * (9 + 4 * 70))
-    assert few == Pool(slots=36, lanes=1, prefill=(2, 36), prompts=(5, 9), completions=(64, 70))
+    assert few == Pool(slots=36, lanes=1, prefill=(2, 36), prompts=(5, 9), completions=(64, 70), tails=(10, 18))
+    assert make(rows=1, problems=1, groups=(4,), shards=2).tails == ()
 
 
 TRUNCATIONS = [

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from igrpo_jax import sampling
+from igrpo_jax import flight
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.decoding import Limits
 from igrpo_jax.draw import Truncation
 from igrpo_jax.logprobs import completion_logprobs
 from igrpo_jax.programs import Pool, Programs, make_pool, padded_stops
-from igrpo_jax.sampling import Sampler, pad_prompts
+from igrpo_jax.prompts import pad_prompts
+from igrpo_jax.sampling import Sampler
 from models import decoder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -100,13 +101,13 @@ def test_padding_neighbors_and_order_have_no_effect(draws, make_layout, draw_one
     "pool",
     [
         {"slots": 5, "lanes": 1, "prefill": (1, 2), "completions": (3, LENGTH), "prompts": (2, 5)},
-        {"slots": 1, "lanes": 3, "prefill": (1,)},
+        {"slots": 1, "lanes": 3, "prefill": (1,), "tails": ()},
     ],
     ids=str,
 )
 def test_the_pool_has_no_effect(draws, make_layout, drawn, monkeypatch, pool):
     """Cache sizes, rows in flight, lanes a prompt, prompts prefilled at once: tokens stay what they are."""
-    monkeypatch.setattr(sampling, "PATIENCE", 2)
+    monkeypatch.setattr(flight, "PATIENCE", 2)
     run = draws(make_layout("1x1"), **pool)
     run([[1]], ids=(1,), num_samples=1, max_completion_length=1)
     with counting_compiles() as compiles:
@@ -117,7 +118,7 @@ def test_the_pool_has_no_effect(draws, make_layout, drawn, monkeypatch, pool):
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4"])
 def test_the_mesh_has_no_effect_and_need_not_divide_the_problems(draws, make_layout, drawn, monkeypatch, mesh):
-    monkeypatch.setattr(sampling, "PATIENCE", 2)
+    monkeypatch.setattr(flight, "PATIENCE", 2)
     run = draws(make_layout(mesh), completions=(4, LENGTH), lanes=2)
     same(run(), drawn)
     with counting_compiles() as compiles:
@@ -182,7 +183,7 @@ def test_decoding_repeats_no_work(policy, make_layout):
 def test_making_the_programs_holds_no_more_than_a_run_does(policy, make_layout, monkeypatch):
     """That is two sizes of prefixes or of caches while they grow, and one of the other."""
     view = decoder.sampling_view(policy, jnp.float32)
-    pool = Pool(slots=64, lanes=1, prefill=(1,), prompts=(64, 128), completions=(64, 128, 256))
+    pool = Pool(slots=64, lanes=1, prefill=(1,), prompts=(64, 128), completions=(64, 128, 256), tails=(16, 32))
     programs = Programs(decoder, make_layout("1x1"), pool, view, jax.random.key(0))
     held = lambda: sum(x.nbytes for x in jax.live_arrays())
     before, seen = held(), []
