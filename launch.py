@@ -162,8 +162,9 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
     from sharding.processes import compare, connect
 
     cpu_devices(launch)
-    jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # A queued program on CPU takes memory before the one ahead gives its own back, one more for every micro-batch.
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     processes = connect(launch.coordinator, launch.process_id, launch.num_processes)

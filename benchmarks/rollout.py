@@ -4,7 +4,8 @@
 
 All decode with the real model, but every completion ends where one of `benchmarks/data/lengths.json` ended (the same
 problem, stage and sample). Engine: `rows` in flight, refilled as completions end, refinements beside other problems'
-drafts. Static: one stage after the other, all of a stage at once; and in waves of `rows`, which is the engine's memory.
+drafts, fewer in the end. Static: one stage after the other, all of a stage at once until the last has ended; and in waves
+of `rows`, which is the engine's memory.
 They alternate; medians, and one JSON line at the end. All programs are compiled before that.
 """
 
@@ -13,6 +14,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -51,12 +53,14 @@ def main() -> None:
         random = np.random.default_rng(0)
         texts = [[random.integers(0, found.config.vocab_size, n).tolist() for n in stage] for stage in prompts]
 
-        def compiled(rows: int, problems: int) -> Sampler:
+        def compiled(rows: int, problems: int, **changes: Any) -> Sampler:
             pool = make_pool(
                 rows=rows, problems=problems, groups=[options.group], shards=layout.num_row_shards,
                 prompts=prompts.max(axis=1).tolist(), max_completion_length=int(lengths.max()),
             )  # fmt: skip
-            sampler = Sampler(decoder, layout, pool=pool, seed=0, stop_ids=[found.config.vocab_size], decode=str)
+            sampler = Sampler(
+                decoder, layout, pool=replace(pool, **changes), seed=0, stop_ids=[found.config.vocab_size], decode=str
+            )
             stranger = Request(0, len(texts[0]), DRAFT, texts[0][0], options.group)  # of no recorded length: one token
             sampler(view, [stranger], step=0, settings=settings(lengths), follow=lambda finished: [])
             return sampler
@@ -64,8 +68,8 @@ def main() -> None:
         wave = options.rows * layout.num_row_shards // options.group
         makers = {
             "engine": lambda: partial(overlapped, compiled(options.rows, options.problems)),
-            "static": lambda: partial(static, compiled(0, options.problems), options.problems),
-            "waves": lambda: partial(static, compiled(0, wave), wave),
+            "static": lambda: partial(static, compiled(0, options.problems, tails=()), options.problems),
+            "waves": lambda: partial(static, compiled(0, wave, tails=()), wave),
         }
         contestants = {name: makers[name]() for name in options.contestants.split(",")}
         seconds, used = compete(contestants, view, texts, lengths, options.rounds)
