@@ -162,7 +162,7 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
     from sharding.processes import compare, connect
 
     cpu_devices(launch)
-    if not jax.config.jax_compilation_cache_dir:
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(cache_directory() / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     # A queued program on CPU takes memory before the one ahead gives its own back, one more for every micro-batch.

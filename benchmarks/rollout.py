@@ -4,8 +4,8 @@
 
 All decode with the real model, but every completion ends where one of `benchmarks/data/lengths.json` ended (the same
 problem, stage and sample). Engine: `rows` in flight, refilled as completions end, refinements beside other problems'
-drafts, fewer in the end. Static: one stage after the other, all of a stage at once until the last has ended; and in waves
-of `rows`, which is the engine's memory.
+drafts, fewer in the end. Static: one stage after the other, all of a stage at once until the last has ended; and in
+waves of `rows`, which is the engine's memory.
 They alternate; medians, and one JSON line at the end. All programs are compiled before that.
 """
 

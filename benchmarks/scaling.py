@@ -75,8 +75,8 @@ def sampling_memory(sampler: Sampler, view: PyTree, layout: Any, point: Point) -
     programs = sampler._programs
     assert programs is not None
     pool, none = sampler._pool, np.int32(0)
-    smallest, largest = (pool.prompts[0], pool.completions[0]), (point.prompt, point.completion)
-    state = programs.resize(programs.idle(view), smallest, largest)
+    state = programs.resize(programs.idle(view), "prefix", pool.prompts[0], point.prompt)
+    state = programs.resize(state, "cache", pool.completions[0], point.completion)
     truncation = Truncation(np.float32(1), none, np.float32(1), np.float32(0))
     values = truncation, np.zeros(MAX_STOP_IDS, np.int32), Limits(none, none, none, none)
     decode = programs.decode.lower(view, *layout.everywhere(values), state=state).compile()

@@ -122,7 +122,7 @@ def plan(
       say: hears of each program that is compiled.
     """
     recorder = Recorder(platform, say)
-    largest = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:])
+    largest = replace(pool, prompts=pool.prompts[-1:], completions=pool.completions[-1:], tails=())
     state, view, slots = learner.placed, learner.placed_view, None
     # What does not fit is recorded, and the rest is compiled all the same.
     with suppress(NoRoom):
@@ -182,9 +182,10 @@ def _phases(
     reference = memory["parameters"] if a.beta > 0 else 0
     resident = memory["parameters"] + memory["moments"] + reference
     prefixes, caches = memory.get("prefixes", 0), memory.get("own caches", 0)
-    # While one of them grows to its last size, the smaller one is there too.
+    # While one of them grows to its last size, or moves to fewer slots, the smaller one is there too.
     before = lambda sizes: sizes[-2] / sizes[-1] if len(sizes) > 1 else 0.0
-    old = math.ceil(max(prefixes * before(pool.prompts), caches * before(pool.completions)))
+    fewer = before((*pool.tails, pool.slots))
+    old = math.ceil(max(prefixes * max(before(pool.prompts), fewer), caches * max(before(pool.completions), fewer)))
     growing = memory["sampling view"] + prefixes + caches + old
     admitting = memory["sampling view"] + caches + program("admit").peak
     making = program("sampling view")

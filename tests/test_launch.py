@@ -206,12 +206,14 @@ def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
     assert len(started) == 1
 
 
-def test_on_cpu_no_program_is_queued(tmp_path):
+def test_on_cpu_no_program_is_queued_and_a_cache_of_the_users_own_is_kept(tmp_path):
     code = """
 import jax, launch
 launch.start_devices(launch.Launch(config="", mesh="1x1"))
+assert jax.config.jax_compilation_cache_dir.endswith("mine")
 grow = jax.jit(lambda x: jax.lax.fori_loop(0, 10_000, lambda _, a: a * 1.0001, jax.numpy.full(100_000, x)))
 assert grow(1.0).is_ready()
 """
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "IGRPO_CACHE": str(tmp_path)}
+    environment["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path / "mine")
     subprocess.run([sys.executable, "-c", code], cwd=Path(launch.__file__).parent, env=environment, check=True)
