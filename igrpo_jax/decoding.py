@@ -4,7 +4,6 @@ A slot holds one prompt's prefix and draws one sample of that prompt in each of 
 whose lanes have all ended and fills them again; nothing moves in memory for that.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -49,10 +48,10 @@ class Admission(NamedTuple):
 
     Attributes:
       fresh: slots that are filled anew.
-      source: where each shard's copies of prompts are read, counted through the shard's slots and the prefilled prompts
-        behind them.
-      target: the shard's slots that they are written to, in this order, S / shards where there are no more. Those
-        between slots come first, and none reads what another has written.
+      source: slots of a shard whose prompts other slots of it get, counted through the shard's.
+      target: those other slots, none of them a source; S / shards where there are no more.
+      prompt: the shard's prefilled prompts that slots get, counted through the shard's.
+      place: those slots; S / shards where there are no more.
       wanted: samples to draw, the others of the W lanes stay idle.
       offset: number of the first of these samples inside their request.
       ids: problem identities.
@@ -62,6 +61,8 @@ class Admission(NamedTuple):
     fresh: Bool[AnyArray, " S"]
     source: Int[AnyArray, " S"]
     target: Int[AnyArray, " S"]
+    prompt: Int[AnyArray, " S"]
+    place: Int[AnyArray, " S"]
     wanted: Int[AnyArray, " S"]
     offset: Int[AnyArray, " S"]
     ids: UInt32[AnyArray, " S"]
@@ -98,29 +99,24 @@ def admit(
     The slots and the F prompts, for which the slots have room, are split over the shards alike.
     """
     split = lambda x: x.reshape(shards, -1, *x.shape[1:])
-    source, target = split(new.source), split(new.target)
-    slots = target.shape[1]
-    inner = source < slots
 
-    def put(now: Array, then: Array, source: Array, target: Array) -> Array:
-        row = then[source]
-        return now.at[(target, *map(slice, row.shape))].set(row, mode="drop")
+    def copy(held: PyTree, origin: PyTree | None, source: Array, target: Array) -> PyTree:
+        """Puts prompts of `origin`, or of other slots, into slots, one after the other in every shard."""
 
-    def copy(which: Array, begin: Array, end: Array, origin: Callable, offset: int, held: PyTree) -> PyTree:
+        def put(now: Array, then: Array, source: Array, target: Array) -> Array:
+            row = then[source]
+            return now.at[(target, *map(slice, row.shape))].set(row, mode="drop")
+
         def one(i: Array, held: PyTree) -> PyTree:
-            here = jnp.where(which[:, i], target[:, i], slots)  # out of bounds is dropped
-            there = jnp.maximum(source[:, i] - offset, 0)
-            return jax.tree.map(lambda now, then: jax.vmap(put)(now, then, there, here), held, origin(held))
+            put_all = lambda now, then: jax.vmap(put)(now, then, split(source)[:, i], split(target)[:, i])
+            return jax.tree.map(put_all, held, held if origin is None else origin)
 
-        return jax.lax.fori_loop(begin, end, one, held)
+        count = jnp.sum(split(target) < len(target) // shards, axis=1).max()
+        return jax.lax.fori_loop(0, count, one, held)
 
-    between = jnp.sum(inner & (target < slots), axis=1)
-    held = jax.tree.map(split, (state.first, state.prefix))
-    held = copy(inner, jnp.zeros_like(between[0]), between.max(), lambda held: held, 0, held)
+    held = copy(jax.tree.map(split, (state.first, state.prefix)), None, new.source, new.target)
     if arrived is not None:
-        texts = jax.tree.map(split, arrived)
-        every = jnp.sum(target < slots, axis=1)
-        held = copy(jnp.logical_not(inner), between.min(), every.max(), lambda _: texts, slots, held)
+        held = copy(held, jax.tree.map(split, arrived), new.prompt, new.place)
     first, prefix = jax.tree.map(lambda x, like: x.reshape(like.shape), held, (state.first, state.prefix))
 
     def renew(now, then):

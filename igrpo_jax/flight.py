@@ -133,6 +133,7 @@ class Flight:
         known = {job for some in places for job in some}
         fresh: list[list[_Job]] = [[] for _ in range(shards)]
         copies: list[list[tuple[int, int]]] = [[] for _ in range(shards)]
+        fills: list[list[tuple[int, int]]] = [[] for _ in range(shards)]
 
         def pick(shard: int) -> _Job | None:
             here = next((job for job in self.waiting if job in places[shard]), None)
@@ -145,13 +146,16 @@ class Flight:
             shard, job = next(((n, job) for n in emptiest if (job := pick(n))), (0, None))
             if job is None:
                 break
+            slot, request = idle[shard].pop(0), job.request
+            target = slot - shard * slots
             if job not in places[shard]:
-                places[shard][job] = slots + len(fresh[shard])
+                places[shard][job] = target
                 fresh[shard].append(job)
                 known.add(job)
-            slot, source, request = idle[shard].pop(0), places[shard][job], job.request
-            if source != slot - shard * slots:
-                copies[shard].append((source, slot - shard * slots))
+            if job in fresh[shard]:
+                fills[shard].append((fresh[shard].index(job), target))
+            elif places[shard][job] != target:
+                copies[shard].append((places[shard][job], target))
             new.fresh[slot], new.offset[slot] = True, job.taken
             new.wanted[slot] = count = min(pool.lanes, request.num_samples - job.taken)
             new.ids[slot], new.stages[slot] = request.id, request.stage
@@ -160,9 +164,10 @@ class Flight:
             if job.taken == request.num_samples:
                 self.waiting.remove(job)
         # A shard holds the prompt of one waiting job at most and takes that first: nothing is overwritten that is read.
-        for shard, pairs in enumerate(copies):
-            for i, pair in enumerate(pairs, start=shard * slots):
-                new.source[i], new.target[i] = pair
+        for pairs, origins, goals in ((copies, new.source, new.target), (fills, new.prompt, new.place)):
+            for shard, some in enumerate(pairs):
+                for i, pair in enumerate(some, start=shard * slots):
+                    origins[i], goals[i] = pair
         most = max(map(len, fresh))
         if not most:
             return new, []

@@ -115,11 +115,12 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
 
 def no_admission(slots: int, shards: int) -> Admission:
     """Work for none of the slots, to be filled in."""
-    zeros = lambda dtype: np.zeros(slots, dtype)
-    nowhere = np.full(slots, slots // shards, np.int32)
+    zeros = lambda: np.zeros(slots, np.int32)
+    nowhere = lambda: np.full(slots, slots // shards, np.int32)
     return Admission(
-        zeros(bool), zeros(np.int32), nowhere, zeros(np.int32), zeros(np.int32), zeros(np.uint32), zeros(np.int32)
-    )
+        fresh=np.zeros(slots, bool), source=zeros(), target=nowhere(), prompt=zeros(), place=nowhere(),
+        wanted=zeros(), offset=zeros(), ids=np.zeros(slots, np.uint32), stages=zeros(),
+    )  # fmt: skip
 
 
 class Programs:
