@@ -100,7 +100,7 @@ def admit(
     """
     split = lambda x: x.reshape(shards, -1, *x.shape[1:])
 
-    def copy(held: PyTree, origin: PyTree | None, source: Array, target: Array) -> PyTree:
+    def copy(held: PyTree, origin: PyTree | None, source: AnyArray, target: AnyArray) -> PyTree:
         """Puts prompts of `origin`, or of other slots, into slots, one after the other in every shard."""
 
         def put(now: Array, then: Array, source: Array, target: Array) -> Array:
