@@ -105,7 +105,7 @@ def admit(
 
         def put(now: Array, then: Array, source: Array, target: Array) -> Array:
             row = then[source]
-            return now.at[(target, *map(slice, row.shape))].set(row, mode="drop")
+            return now.at[(target, *map(slice, row.shape))].set(row, mode="drop")  # where there are no more
 
         def one(i: Array, held: PyTree) -> PyTree:
             put_all = lambda now, then: jax.vmap(put)(now, then, split(source)[:, i], split(target)[:, i])

@@ -126,3 +126,18 @@ def test_refinement_limit_holds_the_longest_question_and_a_full_draft():
     whole = prompter().refinement(long, ids("x" * 30), limit=limit)
     assert text(whole) == f"<user>Q:{long} D:..{'x' * 10}!<end>|"
     assert len(whole) <= limit <= len(whole) + 10
+
+
+@pytest.mark.parametrize(
+    ("prompts", "message"),
+    [
+        (
+            [[1], []],
+            "prompt 1 has 0 tokens; prompts need 1 to 3: raise prompt.max_prompt_length or shorten the question",
+        ),
+        ([[1], [2], [1, 2, 3, 4]], "prompt 2 has 4 tokens; prompts need 1 to 3"),
+    ],
+)
+def test_prompt_errors(prompts, message):
+    with pytest.raises(ValueError, match=message):
+        pad_prompts(prompts, 3)

@@ -13,8 +13,7 @@ from igrpo_jax import flight
 from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.flight import stop_string_length
-from igrpo_jax.programs import Pool, capacities, make_pool
-from igrpo_jax.prompts import pad_prompts
+from igrpo_jax.programs import Pool
 from igrpo_jax.sampling import Sampler
 from igrpo_jax.types import Request
 from models.axes import constrain
@@ -280,28 +279,6 @@ def test_short_completions(written, length, expected):
     np.testing.assert_array_equal(samples.ended, [[False], [length > 1]])
 
 
-def test_capacities_grow_to_the_size():
-    assert capacities(1) == [1]
-    assert capacities(64) == [64]
-    assert capacities(65) == [64, 65]
-    assert capacities(1000) == [128, 256, 512, 1000]
-    assert capacities(10, first=3) == [3, 4, 8, 10]
-
-
-def test_a_pool_holds_all_problems_or_its_rows():
-    make = partial(make_pool, prompts=(9, 5, 9), max_completion_length=70)
-    whole = make(rows=0, problems=5, groups=(4, 8), shards=2)
-    assert whole == Pool(slots=12, lanes=4, prefill=(2, 12), prompts=(5, 9), completions=(64, 70), tails=(4, 6))
-    assert make(rows=24, problems=5, groups=(4, 8), shards=2) == whole
-    few = make(rows=18, problems=5, groups=(4, 8), shards=2)
-    assert make(rows=0, problems=5, groups=(4, 8), shards=2, prompts=(500, 300)).prefill == (2, 4)
-    uneven = make(rows=0, problems=5, groups=(3, 5), shards=2)
-    assert (uneven.slots, uneven.lanes) == (6, 5)
-    assert (make(rows=0, problems=5, groups=(6, 4), shards=2).lanes, whole.tokens) == (6, 12 * (9 + 4 * 70))
-    assert few == Pool(slots=36, lanes=1, prefill=(2, 36), prompts=(5, 9), completions=(64, 70), tails=(10, 18))
-    assert make(rows=1, problems=1, groups=(4,), shards=2).tails == ()
-
-
 TRUNCATIONS = [
     {"temperature": 1.0},
     {"temperature": 0.5},
@@ -361,21 +338,6 @@ def test_frequencies_pass_a_chi_square_test_under_every_truncation(one):
 def test_stop_id_errors(one, stop_ids, message):
     with pytest.raises(ValueError, match=message):
         sampler_of(one, stop_ids=tuple(stop_ids))
-
-
-@pytest.mark.parametrize(
-    ("prompts", "message"),
-    [
-        (
-            [[1], []],
-            "prompt 1 has 0 tokens; prompts need 1 to 3: raise prompt.max_prompt_length or shorten the question",
-        ),
-        ([[1], [2], [1, 2, 3, 4]], "prompt 2 has 4 tokens; prompts need 1 to 3"),
-    ],
-)
-def test_prompt_errors(prompts, message):
-    with pytest.raises(ValueError, match=message):
-        pad_prompts(prompts, 3)
 
 
 def test_requests_that_cannot_be_served(one):
