@@ -17,7 +17,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.config import Config, check, fields, to_dict
+from igrpo_jax.checks import check
+from igrpo_jax.config import Config, fields, to_dict
 
 ROOT = Path(__file__).parent
 
@@ -137,7 +138,7 @@ def run_job(launch: Launch, config: Config) -> None:
     if launch.job == "report":
         from rich.console import Console
 
-        from igrpo_jax.runlog import read_metrics, summary_table
+        from igrpo_jax.records.runlog import read_metrics, summary_table
 
         Console().print(summary_table(read_metrics(workdir)))
         return
@@ -156,7 +157,7 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
     """
     import jax
 
-    from models.sources import cache_directory
+    from models.formats.sources import cache_directory
     from sharding.layout import Layout
     from sharding.mesh import make_mesh
     from sharding.processes import compare, connect
@@ -194,12 +195,12 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
 
 def train(config: Config, layout: Any, workdir: Path) -> None:
     """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
-    from igrpo_jax.checkpoint import Checkpoints
+    from igrpo_jax.records.checkpoint import Checkpoints
+    from igrpo_jax.records.runlog import RunLog, Silence, overview, read_metrics, summary_table
+    from igrpo_jax.records.workdir import claim
     from igrpo_jax.rewards import load_rewards
-    from igrpo_jax.runlog import RunLog, Silence, overview, read_metrics, summary_table
     from igrpo_jax.train import train as train_policy
-    from igrpo_jax.workdir import claim
-    from models.load import find
+    from models.formats.load import find
     from sharding.processes import compare
 
     with load_rewards(config.reward) as reward:
@@ -228,7 +229,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
-    from models.load import find
+    from models.formats.load import find
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
@@ -247,9 +248,9 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
     import jax
     from rich.console import Console
 
-    from igrpo_jax.fitting import fitting
-    from igrpo_jax.plan import Chip, summary, table
-    from models.load import architecture
+    from igrpo_jax.planning.fitting import fitting
+    from igrpo_jax.planning.plan import Chip, summary, table
+    from models.formats.load import architecture
     from sharding.layout import PlannedLayout
     from sharding.mesh import make_mesh
     from sharding.topology import find_target, grown
@@ -283,11 +284,11 @@ def plan(config: Config, launch: Launch, workdir: Path) -> None:
 
 
 def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
-    """One `igrpo_jax.plan.Plan`."""
-    from igrpo_jax.plan import Costs, plan
-    from igrpo_jax.pools import pool_of
+    """One `igrpo_jax.planning.plan.Plan`."""
+    from igrpo_jax.planning.plan import Costs, plan
     from igrpo_jax.prompts import TEMPLATE
-    from igrpo_jax.train import Shapes
+    from igrpo_jax.sampling.pools import pool_of
+    from igrpo_jax.types import Shapes
     from models import decoder
     from models.costs import costs
 
@@ -304,7 +305,7 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
-    from models.load import find
+    from models.formats.load import find
 
     found = find(config.model.source)
     params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
@@ -315,7 +316,7 @@ def export(config: Config, layout: Any, workdir: Path) -> None:
 
 def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
     """Parameters of the newest checkpoint and its step, the same in all processes; None and 0 without one."""
-    from igrpo_jax.checkpoint import Checkpoints
+    from igrpo_jax.records.checkpoint import Checkpoints
     from sharding.processes import compare
 
     checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
@@ -328,16 +329,16 @@ def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
 
 def initial_policy(config: Config, layout: Any, found: Any) -> Any:
     """The policy that training starts from, in its place on the mesh."""
-    from models.load import load_policy
+    from models.formats.load import load_policy
 
     return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat, seed=config.seed)
 
 
 def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
     """The learner for a policy of this architecture."""
-    from igrpo_jax.learner import Learner
+    from igrpo_jax.learning.learner import Learner
     from models import decoder
-    from models.load import abstract
+    from models.formats.load import abstract
 
     auto = "float32" if layout.mesh.devices.flat[0].platform == "cpu" else "bfloat16"
     dtype = auto if config.model.dtype == "auto" else config.model.dtype
@@ -348,10 +349,11 @@ def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
 def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
-    from igrpo_jax.pools import evaluation_pool, pool_of
     from igrpo_jax.prompts import Prompter, refinement_limit
-    from igrpo_jax.sampling import Sampler
-    from igrpo_jax.train import Run, Shapes
+    from igrpo_jax.sampling.pools import evaluation_pool, pool_of
+    from igrpo_jax.sampling.sampler import Sampler
+    from igrpo_jax.train import Run
+    from igrpo_jax.types import Shapes
     from models import decoder
 
     tokenizer = found.tokenizer
@@ -379,7 +381,7 @@ def write_export(params: Any, found: Any, workdir: Path) -> None:
     """Writes workdir/export for transformers."""
     import jax
 
-    from models.weights import export
+    from models.formats.weights import export
 
     export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory)
     if jax.process_index() == 0:

@@ -19,15 +19,15 @@ from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.roofline import Point, least
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
 from igrpo_jax.config import AlgorithmConfig, Config, ModelConfig, SamplingConfig, TrainConfig
-from igrpo_jax.memory import peak_gb
-from igrpo_jax.programs import make_pool
+from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.rewards import Scores
-from igrpo_jax.sampling import Sampler
-from igrpo_jax.train import Run, Shapes, train_step
-from igrpo_jax.types import Problem, alone
+from igrpo_jax.sampling.programs import make_pool
+from igrpo_jax.sampling.sampler import Sampler
+from igrpo_jax.train import Run, train_step
+from igrpo_jax.types import Problem, Shapes, alone
 from models import decoder
-from models.load import find
-from models.weights import export
+from models.formats.load import find
+from models.formats.weights import export
 
 
 def prepare(job: dict[str, Any], turns: Turns) -> None:

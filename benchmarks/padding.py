@@ -19,11 +19,11 @@ import numpy as np
 import launch
 from benchmarks.measure import device, rounded
 from benchmarks.update import of_policy, step
-from igrpo_jax import microbatches
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
-from igrpo_jax.microbatches import Completions, Portions, Shape, buckets
+from igrpo_jax.learning import microbatches
+from igrpo_jax.learning.microbatches import Completions, Portions, Shape, buckets
 from igrpo_jax.types import Batch
-from models.load import find
+from models.formats.load import find
 
 RECORDED = 512
 """Tokens that the recorded completions were limited to."""

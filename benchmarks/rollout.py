@@ -25,15 +25,14 @@ import numpy as np
 
 import launch
 from benchmarks.worker import versions
-from igrpo_jax import decoding
 from igrpo_jax.config import Config, ModelConfig, SamplingConfig
-from igrpo_jax.draw import row_keys
-from igrpo_jax.programs import make_pool
-from igrpo_jax.rollout import DRAFT, REFINE
-from igrpo_jax.sampling import Sampler
-from igrpo_jax.types import Request, Samples
+from igrpo_jax.sampling import decoding
+from igrpo_jax.sampling.draw import row_keys
+from igrpo_jax.sampling.programs import make_pool
+from igrpo_jax.sampling.sampler import Sampler
+from igrpo_jax.types import DRAFT, REFINE, Request, Samples
 from models import decoder
-from models.load import find
+from models.formats.load import find
 
 STAGES = (DRAFT, REFINE)
 

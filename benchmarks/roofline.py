@@ -25,7 +25,7 @@ import launch
 from benchmarks.measure import device, rounded, timed
 from models.config import DecoderConfig
 from models.costs import costs
-from models.load import find
+from models.formats.load import find
 
 BYTES = 2**30
 """Size of arrays that no cache holds."""

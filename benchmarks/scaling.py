@@ -24,15 +24,15 @@ from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.measure import device, exponent, rounded, temporary_mb
 from benchmarks.roofline import Point, least
 from igrpo_jax.config import Config, ModelConfig, SamplingConfig
-from igrpo_jax.decoding import Limits
-from igrpo_jax.draw import Truncation
-from igrpo_jax.learner import Learner, TrainState
-from igrpo_jax.microbatches import Completions
-from igrpo_jax.programs import MAX_STOP_IDS, make_pool
-from igrpo_jax.sampling import Sampler
+from igrpo_jax.learning.learner import Learner, TrainState
+from igrpo_jax.learning.microbatches import Completions
+from igrpo_jax.sampling.decoding import Limits
+from igrpo_jax.sampling.draw import Truncation
+from igrpo_jax.sampling.programs import MAX_STOP_IDS, make_pool
+from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.types import Batch, PyTree
 from models import decoder
-from models.load import find
+from models.formats.load import find
 
 COSTS = ("sample_s", "sample_mb", "slots_mb", "update_s", "update_mb")
 

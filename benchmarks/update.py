@@ -24,10 +24,10 @@ import launch
 from benchmarks.measure import device, exponent, rounded, temporary_mb
 from benchmarks.roofline import Point, least
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
-from igrpo_jax.learner import Learner, TrainState
-from igrpo_jax.microbatches import Completions
+from igrpo_jax.learning.learner import Learner, TrainState
+from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.types import Batch
-from models.load import Found, find
+from models.formats.load import Found, find
 
 REMAT = ("full", "dots", "none")
 VOCABULARY = 152_000

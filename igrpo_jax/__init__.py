@@ -1,17 +1,19 @@
 """iGRPO: the algorithm as pure functions over arrays. It imports neither the model nor the mesh."""
 
 import importlib
+import sys
+from types import ModuleType
 
 _HOME = {
     "AlgorithmConfig": "config",
     "Batch": "types",
     "Config": "config",
-    "Learner": "learner",
+    "Learner": "learning.learner",
     "Model": "types",
     "Problem": "types",
-    "Sampler": "sampling",
+    "Sampler": "sampling.sampler",
     "Samples": "types",
-    "completion_logprobs": "logprobs",
+    "completion_logprobs": "learning.logprobs",
     "group_advantages": "advantages",
     "igrpo_loss": "losses",
     "rollout": "rollout",
@@ -37,6 +39,17 @@ __all__ = [
     "token_weights",
     "train",
 ]
+
+
+class _Public(ModuleType):
+    """Keeps `rollout` and `train` the functions, also once the files of these names have been imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Public
 
 
 def __getattr__(name: str):

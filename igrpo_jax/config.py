@@ -1,10 +1,10 @@
-"""An experiment as values: nested frozen dataclasses, one default a field, checked once at the edge.
+"""An experiment as values: nested frozen dataclasses, one default a field; `igrpo_jax.checks` refuses what cannot be
+meant.
 
 Names follow TRL where TRL has one. Totals only: nothing here knows how many devices there are.
 """
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -101,6 +101,9 @@ class AlgorithmConfig:
     """Which draft conditions stage two; none leaves the draft out (a control)."""
     tie_break: Literal["random", "first", "shortest"] = "random"
     """Which of several equally good drafts is taken."""
+    rounds: int = 1
+    """Refinement rounds a problem: in each but the first the best refinement so far is the draft. The last one is
+    trained on."""
     draft_weight: float = 0.0
     """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
     num_iterations: int = 1
@@ -227,82 +230,3 @@ def fields(config: dict) -> dict[str, Any]:
     return {
         f"{section}.{name}".rstrip("."): value for section, part in sections.items() for name, value in part.items()
     }
-
-
-def check(config: Config) -> None:
-    """Refuses values that cannot be meant.
-
-    Raises:
-      ValueError: names the field, its value and what it may be.
-    """
-    a, s, t, r, e, o = config.algorithm, config.sampling, config.train, config.reward, config.eval, config.optim
-    at_least = {
-        "algorithm.num_drafts": (a.num_drafts, 0),
-        "algorithm.num_generations": (a.num_generations, 2),
-        "algorithm.num_iterations": (a.num_iterations, 1),
-        "algorithm.draft_weight": (a.draft_weight, 0),
-        "algorithm.beta": (a.beta, 0),
-        "sampling.max_completion_length": (s.max_completion_length, 1),
-        "sampling.top_k": (s.top_k, 0),
-        "sampling.rows": (s.rows, 0),
-        "prompt.max_prompt_length": (config.prompt.max_prompt_length, 1),
-        "prompt.max_draft_length": (config.prompt.max_draft_length, 1),
-        "train.steps": (t.steps, 1),
-        "train.problems_per_step": (t.problems_per_step, 1),
-        "train.micro_batch": (t.micro_batch, 1),
-        "train.logprob_chunk": (t.logprob_chunk, 1),
-        "train.save_every": (t.save_every, 1),
-        "train.keep": (t.keep, 1),
-        "train.eval_every": (t.eval_every, 0),
-        "train.sample_rows": (t.sample_rows, 0),
-        "eval.num_samples": (e.num_samples, 1),
-        "eval.problems": (e.problems, 0),
-        "eval.max_completion_length": (e.max_completion_length, 0),
-        "eval.temperature": (e.temperature, 0),
-        "reward.workers": (r.workers, 1),
-        "reward.memory_mb": (r.memory_mb, 1),
-        "optim.learning_rate": (o.learning_rate, 0),
-        "optim.weight_decay": (o.weight_decay, 0),
-        "seed": (config.seed, 0),
-    }
-    for name, (value, low) in at_least.items():
-        if not value >= low or not math.isfinite(value):
-            raise ValueError(f"{name} is {value}; it must be at least {low}")
-    for name, value in {"sampling.top_p": s.top_p, "eval.top_p": e.top_p}.items():
-        if not 0 < value <= 1:
-            raise ValueError(f"{name} is {value}; it must be above 0 and at most 1")
-    for name, value in {"warmup_ratio": o.warmup_ratio, "final_lr_ratio": o.final_lr_ratio}.items():
-        if not 0 <= value <= 1:
-            raise ValueError(f"optim.{name} is {value}; it must be at least 0 and at most 1")
-    for name, value in {"sampling.min_p": s.min_p, "optim.beta1": o.beta1, "optim.beta2": o.beta2}.items():
-        if not 0 <= value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 0 and below 1")
-    if not 0 < a.epsilon < 1:
-        raise ValueError(f"algorithm.epsilon is {a.epsilon}; it must be between 0 and 1")
-    above_zero = {
-        "sampling.temperature": (
-            s.temperature,
-            "equal completions teach nothing; greedy evaluation is eval.temperature 0",
-        ),
-        "algorithm.epsilon_high": (math.inf if a.epsilon_high is None else a.epsilon_high, "leave it out for epsilon"),
-        "reward.deadline": (r.deadline, "in seconds"),
-        "optim.adam_epsilon": (o.adam_epsilon, "it keeps AdamW from dividing by 0"),
-        "optim.max_grad_norm": (o.max_grad_norm, "0 would freeze training; for no clipping give a large one"),
-    }
-    for name, (value, why) in above_zero.items():
-        if not value > 0:
-            raise ValueError(f"{name} is {value}; it must be above 0 ({why})")
-    if a.draft_weight > 0 and a.num_drafts == 1:
-        raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
-    if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
-        raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
-    if r.weights and len(r.weights) != len(r.functions):
-        raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
-    if config.data.mixture and len(config.data.mixture) != len(config.data.train):
-        n = len(config.data.train)
-        raise ValueError(f"data.mixture has {len(config.data.mixture)} numbers for {n} training sources; give one each")
-    for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
-        if "{question}" not in template:
-            raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
-    if "{draft}" not in config.prompt.refine and a.num_drafts:
-        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")

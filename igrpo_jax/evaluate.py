@@ -9,10 +9,7 @@ import numpy as np
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Answer, Groups, Reward, Stage, answered, stage_of, tokens_of
-from igrpo_jax.types import Divide, Problem, Request, Sample, Samples, alone
-
-BARE, DRAFTED = 3, 4
-"""Stage numbers of evaluation; the step is always 0, so that evaluations before and after share their noise."""
+from igrpo_jax.types import BARE, DRAFTED, Divide, Problem, Request, Sample, Samples, alone
 
 
 def evaluate(

@@ -9,11 +9,7 @@ from igrpo_jax.advantages import group_advantages, select_draft
 from igrpo_jax.config import AlgorithmConfig
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
-from igrpo_jax.sampling import stack
-from igrpo_jax.types import Divide, Problem, Request, Sample, Samples, Usage, alone
-
-DRAFT, REFINE = 1, 2
-"""Stage numbers; part of the random key."""
+from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Request, Sample, Samples, Usage, alone, stack
 
 Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
 """Scores n completions given their n questions and columns of n values."""

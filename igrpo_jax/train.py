@@ -9,41 +9,23 @@ from typing import Any, NamedTuple
 
 import jax
 
-from igrpo_jax.checkpoint import Checkpoints
-from igrpo_jax.compiles import counting_compiles
 from igrpo_jax.config import Config, SamplingConfig
-from igrpo_jax.evaluate import DRAFTED, evaluate
-from igrpo_jax.learner import Learner, TrainState
-from igrpo_jax.memory import peak_gb
-from igrpo_jax.metrics import rollout_metrics, sample_rows
+from igrpo_jax.evaluate import evaluate
+from igrpo_jax.learning.learner import Learner, TrainState
+from igrpo_jax.learning.updates import update
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.records.checkpoint import Checkpoints
+from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.metrics import rollout_metrics, sample_rows
+from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.rewards import Scores
-from igrpo_jax.rollout import DRAFT, REFINE, Reward, Rollout, rollout
-from igrpo_jax.runlog import RunLog
-from igrpo_jax.sampling import Sampler
-from igrpo_jax.types import Divide, Follow, Layout, Problem, PyTree, Request, Sample, Usage
-from igrpo_jax.updates import update
+from igrpo_jax.rollout import Reward, Rollout, rollout
+from igrpo_jax.sampling.sampler import Sampler
+from igrpo_jax.types import DRAFT, REFINE, Divide, Follow, Layout, Problem, PyTree, Request, Sample, Shapes, Usage
 
 WARM_STEPS = 2
 """Steps after which nothing should compile any more."""
-
-
-class Shapes(NamedTuple):
-    """Static lengths of a run, in tokens; every program is compiled for them.
-
-    Attributes:
-      prompt: L of bare prompts.
-      refinement: L of stage-two prompts.
-      completion: T.
-    """
-
-    prompt: int
-    refinement: int
-    completion: int
-
-    def of(self, stage: int) -> int:
-        """L of a stage."""
-        return self.refinement if stage in (REFINE, DRAFTED) else self.prompt
 
 
 class Run(NamedTuple):

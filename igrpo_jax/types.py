@@ -34,6 +34,13 @@ PyTree = Any
 """A nested structure of arrays that only its owner looks into."""
 
 
+DRAFT, REFINE = 1, 2
+"""Stages of training. A stage's number is part of the random key."""
+
+BARE, DRAFTED = 3, 4
+"""Stages of evaluation: answers to the bare question, and with a draft in the prompt."""
+
+
 class Problem(NamedTuple):
     """One question with everything a reward may want to know about it.
 
@@ -83,6 +90,11 @@ class Samples(NamedTuple):
     logprobs: np.ndarray
 
 
+def stack(groups: Sequence[Samples]) -> Samples:
+    """Samples [G] of P prompts as [P, G]."""
+    return Samples(*(np.stack(arrays) for arrays in zip(*groups, strict=True)))
+
+
 Follow = Callable[[list[tuple[Request, Samples]]], list[Request]]
 """What becomes of finished requests: reads them, and returns the requests that follow from them."""
 
@@ -121,6 +133,24 @@ class Batch(NamedTuple):
     old_logprobs: Float[AnyArray, "*rows T"] | None = None
     ref_logprobs: Float[AnyArray, "*rows T"] | None = None
     weights: Float[AnyArray, "*rows T"] | None = None
+
+
+class Shapes(NamedTuple):
+    """Static lengths of a run, in tokens; every program is compiled for them.
+
+    Attributes:
+      prompt: L of bare prompts.
+      refinement: L of prompts with a draft.
+      completion: T.
+    """
+
+    prompt: int
+    refinement: int
+    completion: int
+
+    def of(self, stage: int) -> int:
+        """L of a stage."""
+        return self.refinement if stage in (REFINE, DRAFTED) else self.prompt
 
 
 class Packed(NamedTuple):
@@ -231,7 +261,7 @@ class Layout(Protocol):
 
 @runtime_checkable
 class Sample(Protocol):
-    """Draws completions; `train.sampling` binds `igrpo_jax.sampling.Sampler` to it, tests script their own.
+    """Draws completions; `train.sampling` binds `igrpo_jax.sampling.sampler.Sampler` to it, tests script their own.
 
     `follow` is called with finished requests, in any order and grouping, until nothing is left to do.
     """

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 import launch
-from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, check, to_dict
-from igrpo_jax.pools import evaluation_pool, pool_of
-from igrpo_jax.train import Shapes
+from igrpo_jax.checks import check
+from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, to_dict
+from igrpo_jax.sampling.pools import evaluation_pool, pool_of
+from igrpo_jax.types import Shapes
 
 CONFIGS = sorted(p.name for p in (Path(launch.__file__).parent / "configs").glob("*.py") if p.stem != "__init__")
 

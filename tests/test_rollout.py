@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from igrpo_jax.config import AlgorithmConfig, Config, PromptConfig, TrainConfig
-from igrpo_jax.metrics import rollout_metrics, sample_rows
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.records.metrics import rollout_metrics, sample_rows
 from igrpo_jax.rewards import Scores
-from igrpo_jax.rollout import DRAFT, REFINE, rollout
-from igrpo_jax.types import Problem, Samples, Usage
+from igrpo_jax.rollout import rollout
+from igrpo_jax.types import DRAFT, REFINE, Problem, Samples, Usage
 
 PROBLEMS = [Problem(7, "Q7", {"answer": "right"}), Problem(9, "Q9", {"answer": "right"})]
 

@@ -1,6 +1,7 @@
 """The house keeps its shape: import direction, file sizes, declared dependencies, and what a wheel holds."""
 
 import ast
+import importlib
 import importlib.metadata
 import re
 import shutil
@@ -8,12 +9,15 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+import igrpo_jax
 
 ROOT = Path(__file__).parents[1]
 MAY_IMPORT = {
@@ -22,6 +26,12 @@ MAY_IMPORT = {
     "sharding": ("sharding", "models.axes"),
     "configs": ("configs", "igrpo_jax.config", "models.presets"),
 }
+ROOMS = (
+    "types", "config", "checks", "prompts", "advantages", "losses", "rewards", "data", "sampling", "rollout",
+    "learning", "evaluate", "records", "train", "planning",
+)  # fmt: skip
+"""The files and folders of `igrpo_jax`; each imports only what stands before it."""
+
 PLACES = (*MAY_IMPORT, "tests", "benchmarks")
 OURS = (*PLACES, "launch")
 EVERY_FILE = sorted([*ROOT.glob("*.py"), *(path for place in PLACES for path in (ROOT / place).rglob("*.py"))])
@@ -58,13 +68,45 @@ def test_imports_point_inward(place):
     assert files_of(place) and not wrong
 
 
+def test_rooms_import_only_what_stands_before_them():
+    rooms = {path.relative_to(ROOT / "igrpo_jax").parts[0].removesuffix(".py") for path in files_of("igrpo_jax")}
+    assert rooms - {"__init__"} == set(ROOMS)
+    wrong = []
+    for path in files_of("igrpo_jax"):
+        room = path.relative_to(ROOT / "igrpo_jax").parts[0].removesuffix(".py")
+        allowed = ROOMS[: ROOMS.index(room) + 1] if room in ROOMS else ()
+        for name in imports(path):
+            parts = name.split(".")
+            if parts[0] == "igrpo_jax" and parts[1] not in allowed:
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+def test_files_of_a_folder_do_not_import_in_circles():
+    """Arrows between files go one way; `__init__` of a folder stands for the whole of it only from outside."""
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in EVERY_FILE}
+    arrows = {
+        module: {other for name in imports(path) for other in modules if within(name, (other,)) and other != module}
+        for module, path in modules.items()
+        if path.name != "__init__.py"
+    }
+    while free := [module for module, others in arrows.items() if not others & arrows.keys()]:
+        for module in free:
+            del arrows[module]
+    assert not arrows
+
+
 def test_torch_stays_in_references():
     users = {str(path.relative_to(ROOT)) for path in EVERY_FILE if any(within(n, ("torch",)) for n in imports(path))}
     assert not [user for user in users if not user.startswith(("tests/golden/", "benchmarks/"))]
 
 
-def test_files_stay_small():
+def test_files_stay_small_and_folders_few():
     lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in EVERY_FILE}
+    assert not [path.name for path in EVERY_FILE if lengths[path] > 300 and path.parent == ROOT / "igrpo_jax"]
+    sources = [path for path in EVERY_FILE if path.relative_to(ROOT).parts[0] in MAY_IMPORT]
+    folders = Counter(path.parent for path in sources if path.name != "__init__.py")
+    assert not [folder for folder, count in folders.items() if count > 14]
     assert not [
         path.name for path in EVERY_FILE if lengths[path] > 400 and path.relative_to(ROOT).parts[0] in MAY_IMPORT
     ]
@@ -140,3 +182,9 @@ print(float(loss))
 def test_wheel_works_alone(wheel):
     loss = float(run(sys.executable, "-I", "-c", ALONE, wheel, cwd=wheel.parent))
     assert loss == pytest.approx(1.0)  # minus the mean advantage: each completion counts once
+
+
+@pytest.mark.parametrize("name", ["rollout", "train"])
+def test_functions_named_like_their_files_stay_functions(name):
+    importlib.import_module(f"igrpo_jax.{name}")
+    assert all(getattr(igrpo_jax, name).__qualname__ == name for _ in range(2))

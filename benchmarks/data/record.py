@@ -16,7 +16,7 @@ from igrpo_jax.config import AlgorithmConfig, Config, DataConfig, PromptConfig, 
 from igrpo_jax.rewards import load_rewards
 from igrpo_jax.rollout import rollout
 from igrpo_jax.train import sampling
-from models.load import find
+from models.formats.load import find
 
 CONFIG = Config(
     data=DataConfig(train=("gym:gsm_symbolic?size=64&seed=0",)),

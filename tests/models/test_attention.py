@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from igrpo_jax.logprobs import completion_logprobs
+from igrpo_jax.learning.logprobs import completion_logprobs
 from models import attention, decoder
 from models.attention import Own, Partial, Prompt, attend, attend_run, merge
 

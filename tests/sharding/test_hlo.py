@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import launch
-from igrpo_jax.collectives import arrays, collectives
-from igrpo_jax.learner import TrainState
-from igrpo_jax.microbatches import Completions, Shape, pack
+from igrpo_jax.learning.learner import TrainState
+from igrpo_jax.learning.microbatches import Completions, Shape, pack
+from igrpo_jax.planning.collectives import arrays, collectives
 from igrpo_jax.types import Batch
 from models.presets import PRESETS
 

@@ -1,0 +1,101 @@
+"""Which values of a config are refused before anything starts."""
+
+import math
+from operator import attrgetter
+
+from igrpo_jax.config import Config
+
+AT_LEAST = {
+    "seed": 0,
+    "algorithm.num_drafts": 0,
+    "algorithm.num_generations": 2,
+    "algorithm.num_iterations": 1,
+    "algorithm.rounds": 1,
+    "algorithm.draft_weight": 0,
+    "algorithm.beta": 0,
+    "sampling.max_completion_length": 1,
+    "sampling.top_k": 0,
+    "sampling.rows": 0,
+    "prompt.max_prompt_length": 1,
+    "prompt.max_draft_length": 1,
+    "train.steps": 1,
+    "train.problems_per_step": 1,
+    "train.micro_batch": 1,
+    "train.logprob_chunk": 1,
+    "train.save_every": 1,
+    "train.keep": 1,
+    "train.eval_every": 0,
+    "train.sample_rows": 0,
+    "eval.num_samples": 1,
+    "eval.problems": 0,
+    "eval.max_completion_length": 0,
+    "eval.temperature": 0,
+    "reward.workers": 1,
+    "reward.memory_mb": 1,
+    "optim.learning_rate": 0,
+    "optim.weight_decay": 0,
+}
+"""The least value of a field."""
+
+ABOVE_ZERO = {
+    "sampling.temperature": "equal completions teach nothing; greedy evaluation is eval.temperature 0",
+    "algorithm.epsilon_high": "leave it out for epsilon",
+    "reward.deadline": "in seconds",
+    "optim.adam_epsilon": "it keeps AdamW from dividing by 0",
+    "optim.max_grad_norm": "0 would freeze training; for no clipping give a large one",
+}
+"""Fields that must be above 0, or left out where they can be, with the reason."""
+
+SHARES = {
+    "sampling.top_p": ("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "eval.top_p": ("above 0 and at most 1", lambda x: 0 < x <= 1),
+    "optim.warmup_ratio": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "optim.final_lr_ratio": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "sampling.min_p": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "optim.beta1": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "optim.beta2": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "algorithm.epsilon": ("between 0 and 1", lambda x: 0 < x < 1),
+}
+"""Fields between 0 and 1: in words, and as a test."""
+
+
+def check(config: Config) -> None:
+    """Refuses values that cannot be meant.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    for name, low in AT_LEAST.items():
+        value = attrgetter(name)(config)
+        if not value >= low or not math.isfinite(value):
+            raise ValueError(f"{name} is {value}; it must be at least {low}")
+    for name, (words, holds) in SHARES.items():
+        value = attrgetter(name)(config)
+        if not holds(value):
+            raise ValueError(f"{name} is {value}; it must be {words}")
+    for name, why in ABOVE_ZERO.items():
+        value = attrgetter(name)(config)
+        if value is not None and not value > 0:
+            raise ValueError(f"{name} is {value}; it must be above 0 ({why})")
+    _check_together(config)
+
+
+def _check_together(config: Config) -> None:
+    """Refuses fields that do not go together."""
+    a, r, data = config.algorithm, config.reward, config.data
+    if a.draft_weight > 0 and a.num_drafts == 1:
+        raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
+    if a.rounds > 1 and not a.num_drafts:
+        raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
+        raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
+    if r.weights and len(r.weights) != len(r.functions):
+        raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
+    if data.mixture and len(data.mixture) != len(data.train):
+        n = len(data.train)
+        raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
+    for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
+        if "{question}" not in template:
+            raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
+    if "{draft}" not in config.prompt.refine and a.num_drafts:
+        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")

@@ -1,0 +1,1 @@
+"""The update: a rollout as micro-batches, gradients summed over them, the optimizer's step."""

@@ -1,0 +1,93 @@
+"""What a rollout changes: its groups as micro-batches, other policies' scores of them, the optimizer's steps."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from igrpo_jax.config import Config
+from igrpo_jax.learning.learner import GAP, Learner, TrainState, learning_rate
+from igrpo_jax.learning.microbatches import Completions, Portions
+from igrpo_jax.prompts import pad_prompts
+from igrpo_jax.rollout import Rollout, Stage
+from igrpo_jax.types import Batch, PyTree
+
+
+def update(
+    learner: Learner,
+    state: TrainState,
+    experience: Rollout,
+    *,
+    config: Config,
+    prompt_length: Callable[[int], int],
+    step: int,
+    reference: PyTree | None,
+) -> tuple[TrainState, dict[str, float]]:
+    """The updates on one rollout; none when no group has any spread, for then there is no gradient.
+
+    Args:
+      learner: its programs.
+      state: donated.
+      experience: the drafts are trained on too where the config gives them a weight.
+      config: the experiment.
+      prompt_length: static prompt length of a stage.
+      step: from 0.
+      reference: the policy that `beta` holds on to.
+
+    Returns:
+      The new state and metrics, means over the iterations; but `sampling/logp_difference` is the first one's, and
+      `train/tokens` is the sum.
+    """
+    algorithm = config.algorithm
+    lr = learning_rate(step, config.train.steps, config.optim)
+    rows = config.train.micro_batch
+    terms = [learner.cut(completions(experience.refinements, prompt_length, config), rows=rows)]
+    if experience.drafts is not None and algorithm.draft_weight > 0:
+        drafts = completions(experience.drafts, prompt_length, config)
+        terms.append(learner.cut(drafts, rows=rows, weight=algorithm.draft_weight))
+    learner.compile(terms, scores=algorithm.num_iterations > 1 or reference is not None)
+    facts = {
+        "learning_rate": lr,
+        "update/dead_fraction": sum(t.dead_groups for t in terms) / sum(t.groups for t in terms),
+    }
+    if not any(term.parts for term in terms):
+        return state, facts | {"update/skipped": 1.0}
+
+    temperature = config.sampling.temperature or 1.0
+    if algorithm.num_iterations > 1:
+        terms = [_with_scores(learner, term, state.params, temperature, "old_logprobs") for term in terms]
+    if reference is not None:
+        terms = [_with_scores(learner, term, reference, temperature, "ref_logprobs") for term in terms]
+    made: list[dict[str, jax.Array]] = []
+    for _ in range(algorithm.num_iterations):
+        state, metrics = learner.update(state, terms, lr=lr, temperature=temperature)
+        made.append(metrics)
+    tokens = sum(part.batch.lengths.sum() for term in terms for part in term.parts)
+    facts["train/tokens"] = float(tokens * algorithm.num_iterations)
+    facts["train/padding_fraction"] = 1 - sum(t.real_tokens for t in terms) / sum(t.computed_tokens for t in terms)
+    made = jax.device_get(made)
+    # The sampler is compared with the policy that it sampled from: later iterations have changed it.
+    fetched = {
+        name: float(value if name.startswith(GAP) else np.mean([one[name] for one in made]))
+        for name, value in made[0].items()
+    }
+    return state, fetched | facts | {"update/skipped": 0.0}
+
+
+def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config) -> Completions:
+    """A stage's whole batch on the host, with room for the scores that the loss will need."""
+    prompts, prompt_lengths = pad_prompts(stage.prompts, prompt_length(stage.number))
+    samples, algorithm = stage.samples, config.algorithm
+    batch = Batch(
+        lengths=samples.lengths,
+        advantages=stage.advantages.astype(np.float32),
+        old_logprobs=np.zeros(samples.tokens.shape, np.float32) if algorithm.num_iterations > 1 else None,
+        ref_logprobs=np.zeros(samples.tokens.shape, np.float32) if algorithm.beta > 0 else None,
+    )
+    return Completions(prompts, prompt_lengths, samples.tokens, batch, samples.logprobs)
+
+
+def _with_scores(learner: Learner, term: Portions, params: PyTree, temperature: float, field: str) -> Portions:
+    scores = learner.score(params, term, temperature=temperature)
+    pairs = zip(term.parts, scores, strict=True)
+    return term._replace(parts=[part._replace(batch=part.batch._replace(**{field: x})) for part, x in pairs])

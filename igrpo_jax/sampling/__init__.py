@@ -1,0 +1,1 @@
+"""Sampling: a fixed number of rows in flight, refilled as prompts finish."""

@@ -1,0 +1,31 @@
+"""What is in flight while a config trains and evaluates."""
+
+from igrpo_jax.config import Config
+from igrpo_jax.sampling.programs import Pool, make_pool
+from igrpo_jax.types import Shapes
+
+
+def pool_of(config: Config, shards: int, shapes: Shapes) -> Pool:
+    """What is in flight while sampling, on so many row shards."""
+    algorithm = config.algorithm
+    return make_pool(
+        rows=config.sampling.rows,
+        problems=config.train.problems_per_step,
+        groups=[n for n in (algorithm.num_drafts, algorithm.num_generations) if n],
+        shards=shards,
+        prompts=(shapes.prompt, shapes.refinement) if algorithm.num_drafts or config.eval.refine else (shapes.prompt,),
+        max_completion_length=shapes.completion,
+    )
+
+
+def evaluation_pool(pool: Pool, config: Config, shards: int, shapes: Shapes, problems: int) -> Pool:
+    """What is in flight while evaluating: training's pool if that serves, else one that holds no more than it does."""
+    samples, length = config.eval.num_samples, config.eval.max_completion_length or shapes.completion
+    if length <= shapes.completion and samples % pool.lanes == 0:
+        return pool
+    prompts = (shapes.prompt, shapes.refinement) if config.eval.refine else (shapes.prompt,)
+    rows = min(pool.slots * pool.lanes, pool.tokens // (max(prompts) + length)) // shards
+    return make_pool(
+        rows=max(rows, 1), problems=problems, groups=[samples], shards=shards, prompts=prompts,
+        max_completion_length=length,
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The sampler: a fixed number of rows in flight, refilled as prompts finish, with whatever follows from them.
+
+Memory is bounded by the `Pool`, not by the batch. Which slot, lane or step a completion is drawn in has no influence on
+it, for randomness is keyed by identity. All programs are compiled by the first call.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from igrpo_jax.config import SamplingConfig
+from igrpo_jax.sampling.draw import Truncation
+from igrpo_jax.sampling.flight import Flight
+from igrpo_jax.sampling.programs import Pool, Programs, padded_stops
+from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usage, stack
+
+
+class Sampler:
+    """Draws completions of requests, and of the requests that follow from them.
+
+    Randomness is keyed by (seed, step, stage, problem id, sample, token).
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        layout: Layout,
+        *,
+        pool: Pool,
+        seed: int,
+        stop_ids: Sequence[int],
+        decode: Callable[[Sequence[int]], str],
+    ):
+        """Wraps the model's functions.
+
+        Args:
+          model: see `igrpo_jax.types.Model`.
+          layout: see `igrpo_jax.types.Layout`.
+          pool: what is in flight.
+          seed: the run's seed.
+          stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
+          decode: text of token ids, used to find stop strings.
+
+        Raises:
+          ValueError: too many stop ids, or none.
+        """
+        self._model, self._layout, self._pool, self._text = model, layout, pool, decode
+        self._seed = layout.everywhere(jax.random.key(seed))
+        self._stops = padded_stops(stop_ids)
+        self._programs: Programs | None = None
+
+    def __call__(
+        self,
+        view: PyTree,
+        requests: Sequence[Request],
+        *,
+        step: int,
+        settings: SamplingConfig,
+        follow: Follow,
+    ) -> Usage:
+        """Samples all requests, and all that follow from them.
+
+        Args:
+          view: the policy as `Model.sampling_view` lays it out.
+          requests: prompts, and how many completions of each.
+          step: training step, part of the random key.
+          settings: temperature, truncation, length and stop strings; no value of them compiles anything.
+          follow: gets finished requests in a thread of its own, while others are decoded; what it raises is raised.
+
+        Raises:
+          ValueError: a prompt is empty or longer than the pool's, or completions are to be.
+        """
+        if settings.max_completion_length > self._pool.completions[-1]:
+            raise ValueError(
+                f"completions of up to {settings.max_completion_length} tokens, but the sampler was made for "
+                f"{self._pool.completions[-1]}"
+            )
+        if self._programs is None:
+            self._programs = Programs(self._model, self._layout, self._pool, view, self._seed)
+        truncation = Truncation(
+            np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p),
+            np.float32(settings.min_p),
+        )  # fmt: skip
+        values = self._layout.everywhere((truncation, self._stops, np.int32(step)))
+        with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
+            flight = Flight(
+                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=self._stops,
+                settings=settings, text=self._text, follow=lambda finished: thread.submit(follow, finished),
+            )  # fmt: skip
+            return flight.run(requests)
+
+    def complete(
+        self,
+        view: PyTree,
+        prompts: Sequence[Sequence[int]],
+        *,
+        ids: Sequence[int],
+        step: int,
+        stage: int,
+        num_samples: int,
+        settings: SamplingConfig,
+    ) -> Samples:
+        """`num_samples` completions of every prompt, [P, G], for callers with nothing to do meanwhile.
+
+        Raises:
+          ValueError: as a call; or prompts and ids do not match.
+        """
+        if len(ids) != len(prompts):
+            raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts; give one each, they key the randomness")
+        done: dict[int, Samples] = {}
+
+        def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
+            done.update({request.index: samples for request, samples in finished})
+            return []
+
+        pairs = zip(ids, prompts, strict=True)
+        requests = [Request(p, i, stage, list(prompt), num_samples) for p, (i, prompt) in enumerate(pairs)]
+        self(view, requests, step=step, settings=settings, follow=follow)
+        return stack([done[p] for p in range(len(prompts))])

@@ -1,0 +1,1 @@
+"""Translation from and to files: Hugging Face directories, GGUF, tokenizers."""

@@ -1,0 +1,186 @@
+"""Directories that appear whole or not at all, and safetensors files read by slices and written tensor by tensor."""
+
+import json
+import shutil
+import struct
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from models.formats.hf_config import read_json
+
+STORED = ("F32", "BF16", "F16")
+"""Dtypes of stored tensors that are read."""
+
+WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""Dtypes that can be written, and how safetensors spells them."""
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+@contextmanager
+def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
+    """A new directory beside `target` that takes its place when the block ends, and vanishes if the block fails.
+
+    Args:
+      target: where the directory goes; its parents are made.
+      replace: whether a model directory that is already there gives way. Otherwise the one that came first stays, so
+        that several processes may race for it.
+
+    Raises:
+      ValueError: `target` holds something that is no model directory, or cannot be written.
+    """
+    if replace and target.exists() and not (target.is_dir() and _replaceable(target)):
+        raise ValueError(f"{target} exists and holds no model; choose another directory or remove it")
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        _put(partial, target, replace)
+    except OSError as error:
+        reason = error.strerror or error
+        raise ValueError(f"cannot write {target} ({reason}); free or allow writing there, or choose another") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _replaceable(directory: Path) -> bool:
+    return (directory / "config.json").exists() or not any(directory.iterdir())
+
+
+def _put(partial: Path, target: Path, replace: bool) -> None:
+    """Renames `partial` to `target`."""
+    if replace and target.exists():
+        old = partial.with_suffix(".old")
+        target.rename(old)
+        partial.rename(target)
+        shutil.rmtree(old)
+        return
+    try:
+        partial.rename(target)
+    except OSError:
+        # Another process was faster; its directory is as whole as ours.
+        if not (target / "config.json").exists():
+            raise
+
+
+def open_tensors(directory: Path) -> dict[str, Any]:
+    """Every tensor of a model directory as a safetensors slice: `[...]`, `get_shape()`, `get_dtype()`; reads no data.
+
+    Raises:
+      ValueError: no safetensors file, a file that the index names is missing, a file is corrupt or truncated, or a
+        tensor is stored twice or in a dtype other than `STORED`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    tensors: dict[str, Any] = {}
+    for file in _files(directory):
+        try:
+            handle = safe_open(file, framework="np")
+            slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  (no mapping)
+        except (SafetensorError, OSError) as error:
+            raise ValueError(f"{file} is corrupt or truncated ({error}); delete it and download it again") from None
+        for name, part in slices.items():
+            if name in tensors:
+                raise ValueError(f"{file}: tensor {name} is in another file too; download the model again")
+            if part.get_dtype() not in STORED:
+                raise ValueError(
+                    f"{file}: tensor {name} is stored as {part.get_dtype()}; convert it to one of {', '.join(STORED)}"
+                )
+            tensors[name] = part
+    return tensors
+
+
+def _files(directory: Path) -> list[Path]:
+    """The safetensors files of a model directory."""
+    if (directory / INDEX).exists():
+        places = read_json(directory / INDEX).get("weight_map")
+        if not isinstance(places, dict) or not places:
+            raise ValueError(f"{directory / INDEX} has no weight_map; download it again")
+        files = [directory / name for name in sorted(set(places.values()))]
+    else:
+        files = [directory / SINGLE]
+    missing = [file for file in files if not file.exists()]
+    if missing:
+        raise ValueError(f"{missing[0]} is missing; download the model again, as safetensors")
+    return files
+
+
+def write_tensors(
+    directory: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    read: Callable[[str], np.ndarray],
+    *,
+    dtype: str = "float32",
+    file_bytes: int = 5_000_000_000,
+) -> None:
+    """Writes safetensors files, with an index if there are several, holding one tensor at a time in memory.
+
+    Args:
+      directory: an existing directory.
+      shapes: name and shape of every tensor, in the order in which they are read and written.
+      read: gives a tensor by name.
+      dtype: one of `WRITTEN`.
+      file_bytes: a file is closed before it grows beyond this.
+
+    Raises:
+      ValueError: `dtype` is none of `WRITTEN`, or a tensor does not have its announced shape.
+    """
+    if dtype not in WRITTEN:
+        raise ValueError(f"dtype {dtype!r} cannot be written; choose one of {', '.join(WRITTEN)}")
+    size = jnp.dtype(dtype).itemsize
+    files: list[list[str]] = [[]]
+    filled = 0
+    for name, shape in shapes.items():
+        nbytes = int(np.prod(shape)) * size
+        if files[-1] and filled + nbytes > file_bytes:
+            files.append([])
+            filled = 0
+        files[-1].append(name)
+        filled += nbytes
+    titles = [SINGLE] if len(files) == 1 else [f"model-{i:05}-of-{len(files):05}.safetensors" for i in _ordinals(files)]
+    for title, names in zip(titles, files, strict=True):
+        _write_file(directory / title, {name: shapes[name] for name in names}, read, dtype)
+    if len(files) > 1:
+        total = sum(int(np.prod(shape)) * size for shape in shapes.values())
+        places = {name: title for title, names in zip(titles, files, strict=True) for name in names}
+        write_json(directory / INDEX, {"metadata": {"total_size": total}, "weight_map": places})
+
+
+def _ordinals(items: list) -> range:
+    return range(1, len(items) + 1)
+
+
+def _write_file(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], np.ndarray], dtype: str
+) -> None:
+    """One file: the header's length, the header (padded to 8 bytes, so that tensors are aligned), the tensors."""
+    # transformers refuses a file that does not say which framework's layout it has; "pt" is row-major.
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    target, start = jnp.dtype(dtype), 0
+    for name, shape in shapes.items():
+        stop = start + int(np.prod(shape)) * target.itemsize
+        header[name] = {"dtype": WRITTEN[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        start = stop
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)))
+        file.write(text)
+        for name, shape in shapes.items():
+            array = np.ascontiguousarray(read(name), dtype=target)
+            if array.shape != tuple(shape):
+                raise ValueError(f"tensor {name} has shape {array.shape}, announced was {tuple(shape)}")
+            file.write(array.reshape(-1).view(np.uint8).data)
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes a JSON object, indented, with a final newline."""
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,87 @@
+"""What is written down survives a kill and says the same after resuming."""
+
+import json
+
+import pytest
+from rich.console import Console
+
+from igrpo_jax.records.runlog import RunLog, mean_of, read_metrics, summary_table
+
+
+def open_log(folder, completed=0, **console):
+    return RunLog(folder, steps=4, completed=completed, console=Console(width=200, record=True, **console))
+
+
+def test_resuming_forgets_what_came_after_the_checkpoint_and_a_torn_line(tmp_path):
+    log = open_log(tmp_path)
+    for step in (1, 2, 3):
+        log.metrics(step, {"reward": float(step), "odd": float("nan")})
+        log.samples(step, [{"question": f"q{step}"}])
+    log.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')
+    open_log(tmp_path, completed=2).close()
+    assert read_metrics(tmp_path) == [{"step": s, "reward": float(s), "odd": None} for s in (1, 2)]
+    samples = [json.loads(line) for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
+    assert samples == [{"step": 1, "question": "q1"}, {"step": 2, "question": "q2"}]
+
+
+def test_a_run_that_begins_again_keeps_nothing(tmp_path):
+    for reward in (0.5, 0.25):
+        log = open_log(tmp_path)
+        assert not log.evaluated(0)
+        log.metrics(0, {"eval/x/avg@1": reward})
+        log.metrics(1, {"reward": reward})
+        log.samples(1, [{"question": "q"}])
+        assert log.evaluated(0) and not log.evaluated(1)
+        log.close()
+    assert read_metrics(tmp_path) == [{"step": 0, "eval/x/avg@1": 0.25}, {"step": 1, "reward": 0.25}]
+    assert (tmp_path / "samples.jsonl").read_text().count("\n") == 1
+
+
+def test_texts_with_line_separators_of_unicode_survive_resuming(tmp_path):
+    rows = [
+        {"step": step, "question": f"a{mark}b"} for step, mark in ((1, "\u2028"), (2, "\u2029"), (3, "\x85"), (4, "\r"))
+    ]
+    log = open_log(tmp_path)
+    for row in rows:
+        log.samples(row["step"], [{"question": row["question"]}])
+    log.close()
+    open_log(tmp_path, completed=4).close()
+    lines = (tmp_path / "samples.jsonl").read_bytes().strip().split(b"\n")
+    assert [json.loads(line) for line in lines] == rows
+
+
+def test_plain_lines_without_a_terminal_name_reward_and_not_loss(tmp_path):
+    log = open_log(tmp_path, force_terminal=False)
+    log.advance(1, {"reward": 0.5, "loss": 0.1, "entropy": 2.0})
+    log.close()
+    assert log.console.export_text().strip() == "step 1/4  reward 0.5  entropy 2"
+
+
+def test_tensorboard_events_are_written(tmp_path):
+    log = open_log(tmp_path)
+    log.metrics(1, {"reward": 0.5})
+    log.close()
+    event = next((tmp_path / "tensorboard").iterdir())
+    assert b"reward" in event.read_bytes()
+
+
+def test_summary_compares_first_and_last_steps_and_evaluations():
+    records = [{"step": 0, "eval/x/avg@4": 0.25}]
+    records += [{"step": s, "reward": s / 10, "step_time": 1.0} for s in range(1, 11)]
+    records[-1]["eval/x/avg@4"] = 0.75
+    records[0]["eval/x/odd"] = records[-1]["eval/x/odd"] = None  # what is not finite
+    records[1]["entropy"] = None
+    console = Console(width=120, record=True)
+    console.print(summary_table(records))
+    rows = [line.replace("│", " ").split() for line in console.export_text().splitlines()]
+    assert ["reward", "0.300", "0.800"] in rows
+    assert ["eval/x/avg@4", "0.250", "0.750"] in rows
+    assert ["eval/x/odd"] in rows and ["entropy"] in rows
+    assert mean_of([{"a": None}, {"a": 2.0}], "a") == 2.0
+
+
+def test_a_workdir_without_a_run_is_an_error_that_says_so(tmp_path):
+    with pytest.raises(ValueError, match="--workdir of a run that has trained"):
+        read_metrics(tmp_path)

@@ -1,0 +1,84 @@
+"""Whose directory it is."""
+
+import json
+
+import pytest
+
+from igrpo_jax.config import (
+    AlgorithmConfig,
+    Config,
+    DataConfig,
+    EvalConfig,
+    ModelConfig,
+    OptimConfig,
+    RewardConfig,
+    SamplingConfig,
+    TrainConfig,
+    fields,
+    to_dict,
+)
+from igrpo_jax.records.workdir import FREE, changed, claim
+from models.config import DecoderConfig
+
+SMALL = DecoderConfig(
+    family="llama", vocab_size=8, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, rope_theta=1.0,
+    max_position=8, norm_eps=1e-5,
+)  # fmt: skip
+
+
+def test_changed_lists_fields_that_differ():
+    old, new = to_dict(Config(seed=0)), to_dict(Config(seed=1))
+    assert changed(old, new) == ["seed: 0 -> 1"]
+
+
+def test_a_field_that_an_older_version_did_not_have_had_its_default():
+    old, new = to_dict(Config()), to_dict(Config(optim=OptimConfig(weight_decay=0.1)))
+    del old["optim"]["beta1"], old["optim"]["weight_decay"]
+    assert changed(old, new) == ["optim.weight_decay: 0.0 -> 0.1"]
+
+
+def test_every_free_field_exists():
+    names = fields(to_dict(Config()))
+    assert all(any(name.startswith(free) for name in names) for free in FREE)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        Config(seed=1),
+        Config(algorithm=AlgorithmConfig(num_drafts=0)),
+        Config(data=DataConfig(train=("arithmetic:sum",))),
+        Config(reward=RewardConfig(functions=("format",))),
+        Config(optim=OptimConfig(learning_rate=2e-6)),
+        Config(model=ModelConfig(dtype="bfloat16")),
+        Config(sampling=SamplingConfig(max_completion_length=8)),
+    ],
+)
+def test_another_experiment_is_refused_once_there_is_a_checkpoint(config, tmp_path, capsys):
+    claim(tmp_path, Config(), SMALL)
+    claim(tmp_path, config, SMALL)  # nothing would be mixed
+    assert "resuming with a changed config" in capsys.readouterr().out
+    unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp-1"
+    unfinished.mkdir(parents=True)
+    claim(tmp_path, Config(), SMALL)
+    (tmp_path / "checkpoints" / "2").mkdir()
+    before = (tmp_path / "config.json").read_bytes()
+    [name] = [change.partition(":")[0] for change in changed(to_dict(Config()), to_dict(config))]
+    with pytest.raises(ValueError, match=rf"another experiment \({name}: .* -> .*\); choose another --workdir"):
+        claim(tmp_path, config, SMALL)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_what_changes_no_result_may_change_between_checkpoints(tmp_path, capsys):
+    claim(tmp_path, Config(), SMALL)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    claim(tmp_path, Config(train=TrainConfig(steps=200, micro_batch=2), eval=EvalConfig(num_samples=1)), SMALL)
+    said = capsys.readouterr().out
+    assert all(name in said for name in ("train.steps: 100 -> 200", "train.micro_batch", "eval.num_samples"))
+
+
+def test_claim_keeps_the_first_config_of_another_model(tmp_path):
+    claim(tmp_path / "run", Config(), SMALL)
+    with pytest.raises(ValueError, match="another model"):
+        claim(tmp_path / "run", Config(), DecoderConfig(**(vars(SMALL) | {"width": 16})))
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"]["width"] == 8
