@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from igrpo_jax.drive import Ask, Draft, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
-from igrpo_jax.rewards import Scores
-from igrpo_jax.rollout import Answer, Groups, Reward, Stage, answered, stage_of, tokens_of
-from igrpo_jax.types import BARE, DRAFTED, Divide, Problem, Request, Sample, Samples, alone
+from igrpo_jax.rollout import Stage, stage_of
+from igrpo_jax.types import BARE, DRAFTED, Divide, Problem, Sample, alone
 
 
 def evaluate(
@@ -39,26 +39,22 @@ def evaluate(
       `avg@n`, `avg@n_stderr` (of two problems or more), `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`,
       `clipped_ratio`; with `refine` the same under `drafted/`.
     """
-    groups: Groups = {BARE: {}, DRAFTED: {}}
-
-    def answer(request: Request, samples: Samples, texts: list[str], scores: Scores) -> Answer:
-        if not refine or request.stage == DRAFTED:
-            return Answer(scores)
-        question = problems[request.index].question
-        return Answer(scores, prompt=prompter.refinement(question, tokens_of(samples, 0), limit=refinement_limit))
-
-    answered(
-        problems, groups, answer, sizes=(num_samples, num_samples), sample=sample, reward=reward, prompter=prompter,
-        step=0, divide=divide,
+    groups, _ = drive(
+        [answers(num_samples, refine) for _ in problems], problems, sample=sample, reward=reward, prompter=prompter,
+        refinement_limit=refinement_limit, step=0, divide=divide,
     )  # fmt: skip
-
-    def summary(number: int) -> dict[str, float]:
-        return _summary(stage_of(number, [groups[number][p] for p in range(len(problems))], scale=False))
-
-    results = summary(BARE)
-    if refine:
-        results |= {f"drafted/{name}": value for name, value in summary(DRAFTED).items()}
+    bare, *drafted = (stage_of(some, scale=False) for some in zip(*groups, strict=True))
+    results = _summary(bare)
+    for stage in drafted:
+        results |= {f"drafted/{name}": value for name, value in _summary(stage).items()}
     return results
+
+
+def answers(num_samples: int, refine: bool) -> Program:
+    """What evaluation asks of one problem: bare answers; with `refine` also answers with the first of them as a draft."""
+    bare = yield Ask(BARE, num_samples)
+    if refine:
+        yield Ask(DRAFTED, num_samples, Draft(bare, 0))
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

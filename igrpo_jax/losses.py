@@ -1,4 +1,13 @@
-"""The iGRPO loss as a pure function of log-probabilities and advantages."""
+"""The iGRPO loss as a pure function of log-probabilities and advantages.
+
+It is PPO's clipped surrogate with GRPO's group advantages, on refinements. What of PPO and GRPO is not here, and why:
+
+- No value model, no GAE: every token of a completion has the advantage of its whole completion against its group.
+- No reward shaping by a KL term and no entropy bonus: the paper has neither. `beta` puts a KL penalty into the loss.
+- No second clip for negative advantages (dual clip) and no correction for a sampler that differs from the trainer:
+  both are one function here, so on policy the ratio is 1 up to rounding.
+- No gradient through drafts: the draft is only text in the prompt.
+"""
 
 import jax
 import jax.numpy as jnp

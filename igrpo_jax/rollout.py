@@ -1,61 +1,54 @@
-"""The two stages: draft, keep the best draft, refine it. Sampling and rewards are arguments; no model is needed."""
+"""Algorithm 1: draft, keep the best draft, refine it. Sampling and rewards are arguments; no model is needed."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from igrpo_jax.advantages import group_advantages, select_draft
 from igrpo_jax.config import AlgorithmConfig
+from igrpo_jax.drive import Ask, Draft, Group, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
-from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Request, Sample, Samples, Usage, alone, stack
-
-Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
-"""Scores n completions given their n questions and columns of n values."""
+from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Sample, Samples, Usage, alone, in_round, stack
 
 
-class Answer(NamedTuple):
-    """What one process says to all about a prompt's completions, whose texts it alone has seen.
+def igrpo(config: AlgorithmConfig, noise: np.random.Generator) -> Program:
+    """Algorithm 1 of the paper for one problem; with `num_drafts = 0` it is GRPO, with `rounds > 1` it refines again.
 
-    Attributes:
-      scores: the reward functions' results.
-      copied: how many have the text of the draft in their prompt, spaces around it aside.
-      chosen: the completion that is put into the next prompt, if there is one.
-      prompt: tokens of the next prompt.
+    The last group it asks for is the one that is trained on.
     """
-
-    scores: Scores
-    copied: int = 0
-    chosen: int | None = None
-    prompt: list[int] | None = None
-
-
-class Group(NamedTuple):
-    """One prompt's completions and what they were worth.
-
-    Attributes:
-      prompt: token ids.
-      samples: the completions' tokens, [G, T].
-      answer: what they are worth.
-    """
-
-    prompt: list[int]
-    samples: Samples
-    answer: Answer
+    if config.num_drafts == 0:
+        yield Ask(DRAFT, config.num_generations)
+        return
+    drafts = yield Ask(DRAFT, config.num_drafts)
+    refinements: list[Group] = []
+    for number in range(config.rounds):
+        best = pick(refinements or [drafts], config, noise)
+        refinements.append((yield Ask(in_round(REFINE, number), config.num_generations, best)))
 
 
-Groups = dict[int, dict[int, Group]]
-"""Groups by stage and by problem."""
+def pick(groups: Sequence[Group], config: AlgorithmConfig, noise: np.random.Generator) -> Draft | None:
+    """The completion of these groups that goes into the next prompt, by `select` and `tie_break`; None for "none"."""
+    if config.select == "none":
+        return None
+    places = [Draft(group, index) for group in groups for index in range(len(group.samples.lengths))]
+    rewards = np.concatenate([group.scores.total for group in groups])
+    lengths = np.concatenate([group.samples.lengths for group in groups])
+    chosen = select_draft(
+        rewards[None], lengths[None], noise.random((1, len(places))), select=config.select, tie_break=config.tie_break
+    )
+    return places[int(chosen[0])]
 
 
 class Stage(NamedTuple):
-    """What one stage produced.
+    """What all problems' programs got in one stage.
 
     Attributes:
-      number: DRAFT, REFINE, or one of evaluation's; it fixes the static prompt length.
+      number: stage number; it fixes the static prompt length.
       prompts: P token lists.
-      samples: the completions' tokens.
+      drafts: the earlier completion in each of the P prompts, None where there is none.
+      samples: the completions' tokens, [P, G, T].
       rewards: float32[P, G], the weighted sum.
       scores: the reward functions' own results, flat [P * G].
       advantages: float32[P, G].
@@ -64,6 +57,7 @@ class Stage(NamedTuple):
 
     number: int
     prompts: list[list[int]]
+    drafts: list[Draft | None]
     samples: Samples
     rewards: np.ndarray
     scores: Scores
@@ -76,17 +70,23 @@ class Rollout(NamedTuple):
 
     Attributes:
       problems: P.
-      drafts: stage one; None when `num_drafts = 0` (GRPO).
-      chosen: int[P], index of the draft in each stage-two prompt; None when there is none.
-      refinements: stage two, or GRPO's only stage (number DRAFT): what is trained on.
+      stages: in order; the last one is trained on.
       usage: how sampling spent its time.
     """
 
     problems: list[Problem]
-    drafts: Stage | None
-    chosen: np.ndarray | None
-    refinements: Stage
+    stages: list[Stage]
     usage: Usage
+
+    @property
+    def drafts(self) -> Stage | None:
+        """Stage one; None under GRPO, which has one stage only."""
+        return self.stages[0] if len(self.stages) > 1 else None
+
+    @property
+    def refinements(self) -> Stage:
+        """What is trained on: the last round of refinements, or GRPO's completions."""
+        return self.stages[-1]
 
 
 def rollout(
@@ -101,138 +101,41 @@ def rollout(
     refinement_limit: int,
     divide: Divide = alone,
 ) -> Rollout:
-    """Samples and scores drafts, puts one of them into the prompt, samples and scores refinements (Algorithm 1).
-
-    A problem goes on as soon as its own drafts are scored; the sampler decides what is drawn when.
+    """Runs Algorithm 1 for every problem of a step.
 
     Args:
       problems: P of them.
-      sample: draws completions of prompts; the same policy serves both stages.
-      reward: the same for both stages.
-      prompter: renders both prompts.
-      config: num_drafts, num_generations, select, tie_break and scale_rewards are read.
+      sample: draws completions of prompts; the same policy serves all stages.
+      reward: the same for all stages.
+      prompter: renders questions, and questions with a draft.
+      config: num_drafts, num_generations, rounds, select, tie_break and scale_rewards are read.
       seed: of the run; with `step` and the problem's id it keys the breaking of ties.
       step: training step.
-      refinement_limit: tokens that a stage-two prompt may have.
+      refinement_limit: tokens that a prompt with a draft may have.
       divide: lets every process of a run do a part of tokenizing and grading.
 
     Returns:
       See `Rollout`.
     """
-    groups: Groups = {DRAFT: {}, REFINE: {}}
-
-    def answer(request: Request, samples: Samples, texts: list[str], scores: Scores) -> Answer:
-        problem = problems[request.index]
-        if request.stage == DRAFT and config.num_drafts:
-            if config.select == "none":
-                return Answer(scores, prompt=request.prompt)
-            best = choose(samples.lengths, scores.total, problem, config, seed=seed, step=step)
-            draft = tokens_of(samples, best)
-            prompt = prompter.refinement(problem.question, draft, limit=refinement_limit)
-            return Answer(scores, chosen=best, prompt=prompt)
-        drafts = groups[DRAFT].get(request.index)
-        if drafts is None or drafts.answer.chosen is None:
-            return Answer(scores)
-        draft = prompter.text(tokens_of(drafts.samples, drafts.answer.chosen)).strip()
-        return Answer(scores, copied=sum(text.strip() == draft for text in texts))
-
-    sizes = (config.num_drafts or config.num_generations, config.num_generations)
-    usage = answered(
-        problems, groups, answer, sizes=sizes, sample=sample, reward=reward, prompter=prompter, step=step, divide=divide
-    )
-
-    def stage(number: int) -> Stage:
-        return stage_of(number, [groups[number][p] for p in range(len(problems))], scale=config.scale_rewards)
-
-    if not config.num_drafts:
-        return Rollout(list(problems), None, None, stage(DRAFT), usage)
-    chosen = [groups[DRAFT][p].answer.chosen for p in range(len(problems))]
-    order = None if None in chosen else np.array(chosen)
-    return Rollout(list(problems), stage(DRAFT), order, stage(REFINE), usage)
+    programs = [igrpo(config, np.random.default_rng((seed, step, problem.id))) for problem in problems]
+    groups, usage = drive(
+        programs, problems, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
+        step=step, divide=divide,
+    )  # fmt: skip
+    stages = [stage_of(some, scale=config.scale_rewards) for some in zip(*groups, strict=True)]
+    return Rollout(list(problems), stages, usage)
 
 
-def answered(
-    problems: Sequence[Problem],
-    groups: Groups,
-    answer: Callable[[Request, Samples, list[str], Scores], Answer],
-    *,
-    sizes: tuple[int, int],
-    sample: Sample,
-    reward: Reward,
-    prompter: Prompter,
-    step: int,
-    divide: Divide,
-) -> Usage:
-    """Samples and grades completions of every question, and of the prompts that follow from them.
-
-    Args:
-      problems: P of them.
-      groups: to be filled; its two keys are the stages' numbers.
-      answer: what there is to say about a prompt's completions, of given texts and scores.
-      sizes: completions of a prompt, by stage.
-      sample: as for `rollout`, like all that follows.
-    """
-    first, second = groups
-
-    def answers(finished: Sequence[tuple[Request, Samples]]) -> list[Answer]:
-        graded = grade(finished, problems, reward, prompter)
-        return [answer(*pair, *one) for pair, one in zip(finished, graded, strict=True)]
-
-    def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
-        requests = []
-        for (request, samples), found in zip(finished, divide("answers", answers, finished), strict=True):
-            p = request.index
-            groups[request.stage][p] = Group(request.prompt, samples, found)
-            if found.prompt is not None:
-                requests.append(Request(p, problems[p].id, second, found.prompt, sizes[1]))
-        return requests
-
-    prompts = divide("prompts", lambda some: [prompter.question(problem.question) for problem in some], problems)
-    pairs = enumerate(zip(problems, prompts, strict=True))
-    requests = [Request(p, problem.id, first, prompt, sizes[0]) for p, (problem, prompt) in pairs]
-    return sample(requests, step=step, follow=follow)
-
-
-def choose(
-    lengths: np.ndarray, rewards: np.ndarray, problem: Problem, config: AlgorithmConfig, *, seed: int, step: int
-) -> int:
-    """The index of the draft that conditions stage two."""
-    noise = np.random.default_rng((seed, step, problem.id)).random((1, config.num_drafts))
-    best = select_draft(rewards[None], lengths[None], noise, select=config.select, tie_break=config.tie_break)
-    return int(best[0])
-
-
-def tokens_of(samples: Samples, *index: int) -> list[int]:
-    """The tokens of one completion of a group, or of a stage's groups, its end token included."""
-    return samples.tokens[index][: samples.lengths[index]].tolist()
-
-
-def grade(
-    finished: Sequence[tuple[Request, Samples]], problems: Sequence[Problem], reward: Reward, prompter: Prompter
-) -> list[tuple[list[str], Scores]]:
-    """The texts of each prompt's completions, special tokens left out, and what they are worth.
-
-    All are rewarded in one call; only the completion is graded, never its prompt.
-    """
-    texts = [[prompter.text(tokens_of(samples, g)) for g in range(len(samples.lengths))] for _, samples in finished]
-    repeated = [problems[r.index] for (r, _), group in zip(finished, texts, strict=True) for _ in group]
-    names = set.union(*(set(problem.columns) for problem in repeated))
-    columns = {name: [problem.columns.get(name) for problem in repeated] for name in sorted(names)}
-    columns["ended"] = [bool(end) for _, samples in finished for end in samples.ended]
-    scores = reward([problem.question for problem in repeated], [text for group in texts for text in group], columns)
-    ends = np.cumsum([len(group) for group in texts]).tolist()
-    return [(group, scores.part(end - len(group), end)) for group, end in zip(texts, ends, strict=True)]
-
-
-def stage_of(number: int, groups: Sequence[Group], *, scale: bool) -> Stage:
-    """The groups of all problems, in order, with their advantages."""
-    rewards = np.stack([group.answer.scores.total for group in groups]).astype(np.float32)
+def stage_of(groups: Sequence[Group], *, scale: bool) -> Stage:
+    """What all problems got in one stage, in order, with advantages."""
+    rewards = np.stack([group.scores.total for group in groups]).astype(np.float32)
     return Stage(
-        number=number,
+        number=groups[0].stage,
         prompts=[group.prompt for group in groups],
+        drafts=[group.draft for group in groups],
         samples=stack([group.samples for group in groups]),
         rewards=rewards,
-        scores=Scores.join([group.answer.scores for group in groups]),
+        scores=Scores.join([group.scores for group in groups]),
         advantages=np.asarray(group_advantages(rewards, scale=scale)),
-        copied=np.array([group.answer.copied for group in groups]),
+        copied=np.array([group.copied for group in groups]),
     )

@@ -1,4 +1,15 @@
-"""The training loop: rollout, update, log, save; everything it needs is handed to it."""
+"""The training loop; everything it needs is handed to it.
+
+A step, as `train_step` takes it:
+
+1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+2. `learner.view` lays the weights out for decoding.
+3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
+   grades these; problems do not wait for each other.
+4. The view is freed. `update` cuts the refinements into micro-batches, adds up the gradients of `igrpo_loss`, and makes
+   an AdamW step.
+5. `train` logs metrics and samples, saves a checkpoint every so often, and evaluates after it.
+"""
 
 import dataclasses
 import time
@@ -10,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 
 from igrpo_jax.config import Config, SamplingConfig
+from igrpo_jax.drive import Reward
 from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import Learner, TrainState
 from igrpo_jax.learning.updates import update
@@ -20,9 +32,9 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics, sample_rows
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.rewards import Scores
-from igrpo_jax.rollout import Reward, Rollout, rollout
+from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
-from igrpo_jax.types import DRAFT, REFINE, Divide, Follow, Layout, Problem, PyTree, Request, Sample, Shapes, Usage
+from igrpo_jax.types import DRAFT, Divide, Follow, Layout, Problem, PyTree, Request, Sample, Shapes, Usage
 
 WARM_STEPS = 2
 """Steps after which nothing should compile any more."""
@@ -127,8 +139,10 @@ def train_step(
                 reference=reference,
             )
     usage = experience.usage
-    names = {DRAFT: "draft", REFINE: "refine"}
-    seconds = clock.seconds | {names[stage]: value for stage, value in usage.seconds.items()} | {"wait": usage.waited}
+    seconds = clock.seconds | {"wait": usage.waited}
+    for stage, value in usage.seconds.items():
+        name = "draft" if stage == DRAFT else "refine"
+        seconds[name] = seconds.get(name, 0.0) + value
     metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())

@@ -35,10 +35,19 @@ PyTree = Any
 
 
 DRAFT, REFINE = 1, 2
-"""Stages of training. A stage's number is part of the random key."""
+"""Stages of training. A stage's number is part of the random key; even ones have a draft in their prompts."""
 
 BARE, DRAFTED = 3, 4
 """Stages of evaluation: answers to the bare question, and with a draft in the prompt."""
+
+
+def in_round(stage: int, number: int) -> int:
+    """The number of a stage that is gone through several times, in round `number` from 0.
+
+    >>> in_round(REFINE, 0), in_round(REFINE, 1), in_round(DRAFTED, 1)
+    (2, 6, 8)
+    """
+    return stage + 4 * number
 
 
 class Problem(NamedTuple):
@@ -150,7 +159,7 @@ class Shapes(NamedTuple):
 
     def of(self, stage: int) -> int:
         """L of a stage."""
-        return self.refinement if stage in (REFINE, DRAFTED) else self.prompt
+        return self.prompt if stage % 2 else self.refinement
 
 
 class Packed(NamedTuple):

@@ -8,7 +8,7 @@ from igrpo_jax.prompts import Prompter
 from igrpo_jax.records.metrics import rollout_metrics, sample_rows
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import rollout
-from igrpo_jax.types import DRAFT, REFINE, Problem, Samples, Usage
+from igrpo_jax.types import DRAFT, REFINE, Problem, Samples, Usage, in_round
 
 PROBLEMS = [Problem(7, "Q7", {"answer": "right"}), Problem(9, "Q9", {"answer": "right"})]
 
@@ -34,6 +34,7 @@ class Script:
 
     def __init__(self, *, together=True, **texts):
         self.texts, self.calls = {DRAFT: texts["drafts"], REFINE: texts.get("refinements")}, []
+        self.texts |= {in_round(REFINE, i): some for i, some in enumerate(texts.get("later", ()), start=1)}
         self.together = together
 
     def __call__(self, requests, *, step, follow):
@@ -84,7 +85,7 @@ def test_the_best_draft_conditions_the_refinements_and_both_stages_are_scored(to
     result = run(script)
     asked = [(DRAFT, 9, "Q9", 3), (DRAFT, 7, "Q7", 3), (REFINE, 7, "Q7|right", 3), (REFINE, 9, "Q9|right", 3)]
     assert script.calls == (asked if together else [asked[i] for i in (0, 3, 1, 2)])
-    assert result.chosen.tolist() == [1, 0]
+    assert [draft.index for draft in result.refinements.drafts] == [1, 0]
     assert result.drafts.rewards.tolist() == [[0, 1], [1, 0]]
     assert result.refinements.rewards.tolist() == [[1, 0], [0, 0]]
     assert result.refinements.prompts == [[*map(ord, "Q7|right")], [*map(ord, "Q9|right")]]
@@ -109,15 +110,38 @@ def test_ties_are_broken_by_problem_and_step_not_by_place():
             problems, sample=script, reward=reward, prompter=prompter, config=config, seed=0, step=3,
             refinement_limit=400,
         )  # fmt: skip
-        chosen.append({p.id: int(c) for p, c in zip(problems, got.chosen, strict=True)})
+        drafts = got.refinements.drafts
+        chosen.append({p.id: draft.index for p, draft in zip(problems, drafts, strict=True)})
     assert chosen[0] == chosen[1]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_each_round_refines_the_best_refinement_so_far_and_the_last_is_trained_on(together):
+    script = Script(
+        drafts=[["no", "right"], ["bad", "no"]],
+        refinements=[["right", "no"], ["worse", "poor"]],
+        later=[[["a", "b"], ["right", "poor"]], [["c", "right"], ["d", "e"]]],
+        together=together,
+    )
+    result = run(script, rounds=3, tie_break="first")
+    asked = [(stage, prompt) for stage, _, prompt, _ in script.calls]
+    assert sorted(asked) == [
+        (DRAFT, "Q7"), (DRAFT, "Q9"), (REFINE, "Q7|right"), (REFINE, "Q9|bad"), (in_round(REFINE, 1), "Q7|right"),
+        (in_round(REFINE, 1), "Q9|worse"), (in_round(REFINE, 2), "Q7|right"), (in_round(REFINE, 2), "Q9|right"),
+    ]  # fmt: skip
+    assert len({stage for stage, _ in asked}) == len(result.stages) == 4  # a key of their own for each
+    assert result.drafts.rewards.tolist() == [[0, 1], [0, 0]]
+    assert result.refinements.rewards.tolist() == [[0, 1], [0, 0]]
+    metrics = rollout_metrics(result)
+    assert metrics["reward"] == 0.25 and metrics["round_1/reward"] == 0.25 and metrics["round_2/reward"] == 0.25
+    assert metrics["refine/gain"] == pytest.approx(0.25 - 1.0)  # both last drafts are right ones
 
 
 def test_no_drafts_is_grpo():
     script = Script(drafts=[["right", "no"], ["no", "no"]])
     result = run(script, num_drafts=0)
     assert [call[2] for call in script.calls] == ["Q9", "Q7"]
-    assert result.drafts is None and result.chosen is None
+    assert result.drafts is None and result.refinements.drafts == [None, None]
     assert "draft/reward" not in rollout_metrics(result) and "refine/gain" not in rollout_metrics(result)
 
 

@@ -152,7 +152,8 @@ def plan(
 
 def _rows(config: Config) -> int:
     """Completions sampled in a step."""
-    return config.train.problems_per_step * (config.algorithm.num_drafts + config.algorithm.num_generations)
+    a = config.algorithm
+    return config.train.problems_per_step * (a.num_drafts + a.num_generations * a.rounds)
 
 
 def _micro_batch(config: Config, shapes: Shapes, shards: int) -> tuple[Completions, int]:
@@ -192,7 +193,7 @@ def _phases(
         memory["moments"] + reference + making.peak, 0.0, memory["parameters"] + memory["sampling view"],
         sum(making.traffic.values()),
     )  # fmt: skip
-    prompts = [shapes.prompt, shapes.refinement] if a.num_drafts else [shapes.prompt]
+    prompts = [shapes.prompt, *[shapes.refinement] * a.rounds] if a.num_drafts else [shapes.prompt]
     last = prompts[-1]
 
     prefill_flops = sum(p * (2 * costs.layers * n + costs.pair * n * n / 2) for n in prompts)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from igrpo_jax.config import Config
-from igrpo_jax.rollout import Rollout, Stage, tokens_of
+from igrpo_jax.drive import tokens_of
+from igrpo_jax.rewards import Scores
+from igrpo_jax.rollout import Rollout, Stage
 
 
 def stage_metrics(stage: Stage) -> dict[str, float]:
@@ -29,21 +31,23 @@ def stage_metrics(stage: Stage) -> dict[str, float]:
 
 
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
-    """Stage two's metrics unprefixed, stage one's under `draft/`, and what refining did under `refine/`.
+    """The trained stage's metrics unprefixed, the drafts' under `draft/`, and what refining did under `refine/`.
+
+    Earlier rounds of refinements are under `round_1/` and so on.
 
     A completion is right when its first reward function gives it more than 0; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
     `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
     """
-    metrics = stage_metrics(rollout.refinements)
-    stages = [rollout.refinements]
+    metrics, stages = stage_metrics(rollout.refinements), rollout.stages
     if rollout.drafts is not None:
-        stages.append(rollout.drafts)
         metrics |= {f"draft/{name}": value for name, value in stage_metrics(rollout.drafts).items()}
         metrics["draft/reward_best"] = float(rollout.drafts.rewards.max(axis=1).mean())
         metrics["draft/all_wrong"] = float(1 - _right(rollout.drafts).any(axis=1).mean())
-    if rollout.drafts is not None and rollout.chosen is not None:
-        metrics |= _refine_metrics(rollout.drafts, rollout.chosen, rollout.refinements)
+        for number, stage in enumerate(stages[1:-1], start=1):
+            metrics |= {f"round_{number}/{name}": value for name, value in stage_metrics(stage).items()}
+        if all(rollout.refinements.drafts):
+            metrics |= _refine_metrics(rollout.refinements)
     metrics["num_tokens"] = float(sum(s.samples.lengths.sum() for s in stages))
     metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
     metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
@@ -51,17 +55,23 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     return metrics
 
 
+def is_right(scores: Scores) -> np.ndarray:
+    """bool[n]: which of n completions the first reward function gives more than 0."""
+    return np.nan_to_num(next(iter(scores.each.values()))) > 0
+
+
 def _right(stage: Stage) -> np.ndarray:
-    first = next(iter(stage.scores.each.values()))
-    return (np.nan_to_num(first) > 0).reshape(stage.rewards.shape)
+    return is_right(stage.scores).reshape(stage.rewards.shape)
 
 
-def _refine_metrics(drafts: Stage, chosen: np.ndarray, refinements: Stage) -> dict[str, float]:
-    rows = np.arange(len(chosen))
-    draft_right, right = _right(drafts)[rows, chosen], _right(refinements)
+def _refine_metrics(refinements: Stage) -> dict[str, float]:
+    drafts = [draft for draft in refinements.drafts if draft]
+    draft_right = np.array([is_right(draft.group.scores)[draft.index] for draft in drafts])
+    draft_rewards = np.array([draft.reward for draft in drafts], np.float32)
+    right = _right(refinements)
     flat = (refinements.rewards == refinements.rewards[:, :1]).all(axis=1)
     metrics = {
-        "refine/gain": (refinements.rewards.mean(axis=1) - drafts.rewards[rows, chosen]).mean(),
+        "refine/gain": (refinements.rewards.mean(axis=1) - draft_rewards).mean(),
         "refine/copied": refinements.copied.mean() / refinements.rewards.shape[1],
         "refine/zero_std_right": (flat & draft_right).mean(),
         "refine/zero_std_wrong": (flat & ~draft_right).mean(),
@@ -77,14 +87,12 @@ def sample_rows(rollout: Rollout, config: Config, text: Callable[[list[int]], st
     """The first rows of a rollout for samples.jsonl and the table of samples."""
     rows = []
     for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
-        row: dict = {"question": problem.question, "draft": None, "draft_reward": None}
-        if rollout.drafts is not None and rollout.chosen is not None:
-            best = int(rollout.chosen[p])
-            row |= {
-                "draft": text(tokens_of(rollout.drafts.samples, p, best)),
-                "draft_reward": float(rollout.drafts.rewards[p, best]),
-            }
-        stage = rollout.refinements
+        stage, draft = rollout.refinements, rollout.refinements.drafts[p]
+        row = {
+            "question": problem.question,
+            "draft": text(draft.tokens) if draft else None,
+            "draft_reward": draft.reward if draft else None,
+        }
         flat = p * stage.rewards.shape[1]
         rows.append(
             row

@@ -117,7 +117,7 @@ def overview(run: Any) -> Any:
         "model": f"{config.model.source}, {run.learner.num_parameters:,} parameters",
         "mesh": f"{mesh} ({layout.mesh.devices.flat[0].device_kind})",
         "steps": f"{config.train.steps} of {problems} problems",
-        "sampled": f"{drafts} drafts + {refinements} refinements a step",
+        "sampled": f"{drafts} drafts + {refinements * algorithm.rounds} refinements a step",
         "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }

@@ -33,12 +33,12 @@ def stage(number, advantages, lengths, size=4):
     scores = Scores(np.zeros(6, np.float32), {}, [None] * 6, [], 0, 0)
     rewards = np.zeros((3, 2), np.float32)
     shares = np.array(advantages, np.float32)
-    return Stage(number, [[1, 2], [3], [4]], samples, rewards, scores, shares, copied=np.zeros(3, int))
+    return Stage(number, [[1, 2], [3], [4]], [None] * 3, samples, rewards, scores, shares, copied=np.zeros(3, int))
 
 
 def experience(refinements, drafts, lengths=4):
-    made = stage(DRAFT, drafts, lengths), np.zeros(3, int), stage(REFINE, refinements, lengths)
-    return Rollout([], *made, Usage(1, 1, {1: 1.0}, 0.0))
+    made = [stage(DRAFT, drafts, lengths), stage(REFINE, refinements, lengths)]
+    return Rollout([], made, Usage(1, 1, {1: 1.0}, 0.0))
 
 
 DEAD, ONE, TWO = [[0, 0]] * 3, [[0, 0], [1, -1], [0, 0]], [[1, -1], [1, -1], [0, 0]]

@@ -1,0 +1,154 @@
+"""Runs one little program for each problem, all at once: it says what is wanted next, and gets it back graded.
+
+So one problem refines while another is still drafting, and nothing but this file knows of requests and processes.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+
+from igrpo_jax.prompts import Prompter
+from igrpo_jax.rewards import Scores
+from igrpo_jax.types import Divide, Problem, Request, Sample, Samples, Usage, alone
+
+Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
+"""Scores n completions given their n questions and columns of n values."""
+
+
+class Group(NamedTuple):
+    """One prompt's completions and what they were worth.
+
+    Attributes:
+      stage: stage number.
+      prompt: token ids.
+      draft: the earlier completion in the prompt, if there is one.
+      samples: the completions' tokens, [G, T].
+      scores: the reward functions' results, of G completions.
+      copied: how many completions have the draft's text, spaces around it aside.
+    """
+
+    stage: int
+    prompt: list[int]
+    draft: Optional["Draft"]
+    samples: Samples
+    scores: Scores
+    copied: int
+
+
+class Draft(NamedTuple):
+    """A completion that goes into a later prompt: the group it comes from, and its number there."""
+
+    group: Group
+    index: int
+
+    @property
+    def tokens(self) -> list[int]:
+        """Its token ids, the end token included."""
+        return tokens_of(self.group.samples, self.index)
+
+    @property
+    def reward(self) -> float:
+        """What it was worth."""
+        return float(self.group.scores.total[self.index])
+
+
+class Ask(NamedTuple):
+    """Completions that a program wants of its problem.
+
+    Attributes:
+      stage: stage number, part of the random key.
+      count: how many completions.
+      draft: what stands in the prompt besides the question; None for the bare question.
+    """
+
+    stage: int
+    count: int
+    draft: Draft | None = None
+
+
+Program = Generator[Ask, Group, None]
+"""What one problem goes through: yields an `Ask` and is sent the `Group` that came of it, as often as it likes."""
+
+
+def drive(
+    programs: Sequence[Program],
+    problems: Sequence[Problem],
+    *,
+    sample: Sample,
+    reward: Reward,
+    prompter: Prompter,
+    refinement_limit: int,
+    step: int,
+    divide: Divide = alone,
+) -> tuple[list[list[Group]], Usage]:
+    """Runs one program for each problem, all at once: whatever one asks for is drawn while others are graded.
+
+    In a run of several processes each runs all programs, which is little work, and does a part of what is much: it
+    renders its share of the prompts, and decodes and grades its share of the completions.
+
+    Args:
+      programs: P of them, not begun.
+      problems: P of them; the other arguments are `rollout`'s.
+
+    Returns:
+      What each program got, in order, and how sampling spent its time.
+    """
+    asked: dict[int, Ask] = {}
+    groups: list[list[Group]] = [[] for _ in problems]
+
+    def render(asks: Sequence[tuple[int, Ask]]) -> list[list[int]]:
+        return [
+            prompter.refinement(problems[p].question, ask.draft.tokens, limit=refinement_limit)
+            if ask.draft
+            else prompter.question(problems[p].question)
+            for p, ask in asks
+        ]
+
+    def requests(asks: list[tuple[int, Ask]]) -> list[Request]:
+        asked.update(asks)
+        prompts = divide("prompts", render, asks) if asks else []
+        pairs = zip(asks, prompts, strict=True)
+        return [Request(p, problems[p].id, ask.stage, prompt, ask.count) for (p, ask), prompt in pairs]
+
+    def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
+        items = [(problems[request.index], asked[request.index].draft, samples) for request, samples in finished]
+        graded = divide("grades", lambda some: grade(some, reward, prompter), items)
+        further = []
+        for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
+            p = request.index
+            group = Group(request.stage, request.prompt, asked[p].draft, samples, scores, copied)
+            groups[p].append(group)
+            try:
+                further.append((p, programs[p].send(group)))
+            except StopIteration:
+                continue
+        return requests(further)
+
+    usage = sample(requests([(p, next(program)) for p, program in enumerate(programs)]), step=step, follow=follow)
+    return groups, usage
+
+
+def grade(
+    items: Sequence[tuple[Problem, Draft | None, Samples]], reward: Reward, prompter: Prompter
+) -> list[tuple[Scores, int]]:
+    """What each prompt's completions are worth, and how many of them repeat the draft in their prompt.
+
+    All are rewarded in one call; only the completion is graded, never its prompt.
+    """
+    texts = [[prompter.text(tokens_of(s, g)) for g in range(len(s.lengths))] for _, _, s in items]
+    repeated = [problem for (problem, _, _), group in zip(items, texts, strict=True) for _ in group]
+    names = set.union(*(set(problem.columns) for problem in repeated))
+    columns = {name: [problem.columns.get(name) for problem in repeated] for name in sorted(names)}
+    columns["ended"] = [bool(end) for _, _, samples in items for end in samples.ended]
+    scores = reward([problem.question for problem in repeated], [text for group in texts for text in group], columns)
+    drafts = [prompter.text(draft.tokens).strip() if draft else None for _, draft, _ in items]
+    copied = [sum(text.strip() == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
+    ends = np.cumsum([len(group) for group in texts]).tolist()
+    parts = [scores.part(end - len(group), end) for group, end in zip(texts, ends, strict=True)]
+    return list(zip(parts, copied, strict=True))
+
+
+def tokens_of(samples: Samples, *index: int) -> list[int]:
+    """The tokens of one completion of a group, or of a stage's groups, its end token included."""
+    return samples.tokens[index][: samples.lengths[index]].tolist()
