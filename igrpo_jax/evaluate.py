@@ -51,7 +51,7 @@ def evaluate(
 
 
 def answers(num_samples: int, refine: bool) -> Program:
-    """What evaluation asks of one problem: bare answers; with `refine` also answers with the first of them as a draft."""
+    """Bare answers of one problem and, with `refine`, answers with the first of them as a draft in the prompt."""
     bare = yield Ask(BARE, num_samples)
     if refine:
         yield Ask(DRAFTED, num_samples, Draft(bare, 0))
