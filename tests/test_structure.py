@@ -83,6 +83,11 @@ def test_rooms_import_only_what_stands_before_them():
     assert not wrong
 
 
+def test_what_computes_does_not_know_file_formats():
+    computing = [path for path in files_of("models") if path.parent == ROOT / "models"]
+    assert computing and not [path for path in computing for name in imports(path) if within(name, ("models.formats",))]
+
+
 def test_files_of_a_folder_do_not_import_in_circles():
     """Arrows between files go one way; `__init__` of a folder stands for the whole of it only from outside."""
     modules = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in EVERY_FILE}
