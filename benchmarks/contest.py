@@ -42,12 +42,14 @@ class Contestant(NamedTuple):
       module: the file in benchmarks/ that its process runs.
       home: its environment under `PEERS`; None for ours.
       job: what its process does, see the module.
+      root: the checkout that its code is of.
     """
 
     name: str
     module: str
     home: str | None
     job: dict[str, Any]
+    root: Path = ROOT
 
 
 class Lost(Exception):
@@ -66,7 +68,7 @@ class Process:
         self._log = logs / f"{who.name.replace(' ', '_')}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [python, "-m", f"benchmarks.{who.module}", json.dumps(who.job)], cwd=ROOT, stdin=subprocess.PIPE,
+                [python, "-m", f"benchmarks.{who.module}", json.dumps(who.job)], cwd=who.root, stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE, stderr=log, bufsize=0, env=environment(who, logs),
             )  # fmt: skip
 
@@ -119,7 +121,7 @@ def environment(who: Contestant, scratch: Path) -> dict[str, str]:
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     offline = {"TOKENIZERS_PARALLELISM": "false"}
     offline |= {"HF_HUB_OFFLINE": "1"} if who.job["task"] != "prepare" else {}
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "xla"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "xla"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(who.root)}
     allocator = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (launch.ALLOCATOR if who.home is None else {})
     return allocator | dict(os.environ) | dict.fromkeys(names, str(who.job["threads"])) | offline | cache
 
@@ -262,14 +264,18 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("--new", type=int, default=64, help="tokens of a completion")
     parser.add_argument("--greedy", type=int, default=32, help="tokens of the greedy continuations that are compared")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--against", default="", help="another checkout of this project, whose code takes part too")
     peers = os.environ.get("IGRPO_PEERS", "all")
     parser.add_argument("--peers", type=peer_names, default=peers, help=f"all, none, or some of: {', '.join(NAMES)}")
     return parser
 
 
-def wanted(contestants: Sequence[Contestant], peers: Sequence[str]) -> list[Contestant]:
-    """Ours, and those peers."""
-    return [who for who in contestants if who.home is None or who.name in peers]
+def wanted(contestants: Sequence[Contestant], options: argparse.Namespace) -> list[Contestant]:
+    """Ours, ours once more with the code of `--against`, and the peers of `--peers`."""
+    ours = [who for who in contestants if who.home is None]
+    others = [Path(options.against).resolve()] if options.against else []
+    again = [who._replace(name=f"{who.name}, {root.name}", root=root) for root in others for who in ours]
+    return [*ours, *again, *(who for who in contestants if who.name in options.peers)]
 
 
 def peer_names(text: str) -> list[str]:

@@ -33,7 +33,7 @@ def main() -> None:
             name = f"{options.problems} x {options.samples} completions, {length} + {options.new} tokens"
             print(name, flush=True)
             best = at_best(shared, [[options.problems, options.samples, length, options.new]], logs)[0]["sample_s"]
-            contest = Contest(wanted(contestants, options.peers), resident=True, logs=logs)
+            contest = Contest(wanted(contestants, options), resident=True, logs=logs)
             contests[name] = summary(contest.run(options.rounds), {who.name: best for who in contestants})
             show(name, contests[name])
     print(json.dumps({"benchmark": "sampling", **machine(options.threads), **vars(options), "contests": contests}))

@@ -1,6 +1,7 @@
 """Whole training steps side by side: ours, TRL's and Tunix's GRPO; and our iGRPO against our GRPO.
 
     make bench BENCHMARKS=benchmarks/step.py
+    PYTHONPATH=. python benchmarks/step.py --peers none --against ../older-checkout
     PYTHONPATH=. python benchmarks/step.py --peers none --model random:qwen2.5-1.5b --problems 32 --prompt 512 --new 512
 
 A step samples `problems x samples` completions, rewards them and takes one optimizer step (beta 0, one iteration).
@@ -51,14 +52,15 @@ def main() -> None:
             Contestant("trl checkpointing", "peer_torch", "torch", job | {"checkpointing": True}),
             Contestant("tunix", "peer_tunix", "tunix", job),
         ]
+        contestants = wanted(contestants, options)
         p, prompt, new, rows = options.problems, options.prompt, options.new, options.rows
         behind = prompt + new + BESIDE_DRAFT
         groups = (options.samples, prompt), (drafts, prompt), (options.samples - drafts, behind)
         stages = [[p, group, length, new, rows] for group, length in groups]
         grpo, draft, refine = at_best(shared, stages, logs)
-        least = dict.fromkeys([who.name for who in contestants], grpo["sample_s"] + grpo["update_s"])
-        least[IGRPO] = draft["sample_s"] + refine["sample_s"] + refine["update_s"]
-        contest = Contest(wanted(contestants, options.peers), resident=False, logs=logs)
+        ours, half = grpo["sample_s"] + grpo["update_s"], draft["sample_s"] + refine["sample_s"] + refine["update_s"]
+        least = {who.name: half if who.name.startswith(IGRPO) else ours for who in contestants}
+        contest = Contest(contestants, resident=False, logs=logs)
         entries = summary(contest.run(options.rounds), least)
     name = f"a step of {options.problems} x {options.samples} completions, {options.prompt} + {options.new} tokens"
     show(name, entries)
