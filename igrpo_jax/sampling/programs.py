@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igrpo_jax.sampling.decoding import Admission, Limits, Slots, admit, decode, move
+from igrpo_jax.sampling.admission import admission
+from igrpo_jax.sampling.decoding import Limits, Slots, admit, decode, move
 from igrpo_jax.sampling.draw import Truncation
 from igrpo_jax.types import KeyArray, Layout, Model, PyTree
 
@@ -112,14 +113,9 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
     return stops
 
 
-def no_admission(slots: int, shards: int) -> Admission:
-    """Work for none of the slots, to be filled in."""
-    zeros = lambda: np.zeros(slots, np.int32)
-    nowhere = lambda: np.full(slots, slots // shards, np.int32)
-    return Admission(
-        fresh=np.zeros(slots, bool), source=zeros(), target=nowhere(), prompt=zeros(), place=nowhere(),
-        wanted=zeros(), offset=zeros(), ids=np.zeros(slots, np.uint32), stages=zeros(),
-    )  # fmt: skip
+def smallest(sizes: Sequence[int], needed: int) -> int:
+    """The smallest of some sizes that is not below what is needed."""
+    return min(size for size in sizes if size >= needed)
 
 
 Wrap = Callable[[str, Any], Callable]
@@ -229,7 +225,7 @@ class Programs:
         truncation, stops, limits, step = everywhere(
             (truncation, padded_stops([0]), Limits(none, none, none, none), none)
         )
-        nothing = rows(no_admission(pool.slots, self._layout.num_row_shards))
+        nothing = rows(admission([], [], slots=pool.slots, shards=self._layout.num_row_shards))
         arrived: list[Any] = [None]
         sizes = (pool.prompts[0], pool.completions[0])
         for prompt in pool.prompts:

@@ -12,7 +12,7 @@ import numpy as np
 
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.sampling.draw import Truncation
-from igrpo_jax.sampling.flight import Flight
+from igrpo_jax.sampling.flight import Call, Flight
 from igrpo_jax.sampling.programs import Pool, Programs, padded_stops
 from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usage, stack
 
@@ -83,13 +83,14 @@ class Sampler:
             np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p),
             np.float32(settings.min_p),
         )  # fmt: skip
-        values = self._layout.everywhere((truncation, self._stops, np.int32(step)))
+        truncation, stops, on_step = self._layout.everywhere((truncation, self._stops, np.int32(step)))
         with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
-            flight = Flight(
-                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=self._stops,
-                settings=settings, text=self._text, follow=lambda finished: thread.submit(follow, finished),
+            call = Call(
+                programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
+                truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
+                follow=lambda finished: thread.submit(follow, finished),
             )  # fmt: skip
-            return flight.run(requests)
+            return Flight(call).run(requests)
 
     def complete(
         self,
