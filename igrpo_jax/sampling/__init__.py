@@ -1,1 +1,1 @@
-"""Sampling: a fixed number of rows in flight, refilled as prompts finish."""
+"""Drawing completions of prompts; `sampler` is where to begin reading."""

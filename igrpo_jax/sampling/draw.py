@@ -17,7 +17,7 @@ ONE_BITS = 0x3F800000
 
 
 class Truncation(NamedTuple):
-    """How the distribution is sharpened and cut; traced, so that changing a value compiles nothing.
+    """Temperature, and which improbable tokens are never drawn; traced, so that changing a value compiles nothing.
 
     Attributes:
       temperature: 0 is greedy.
@@ -39,7 +39,10 @@ def row_keys(
     ids: UInt32[AnyArray, " P"],
     samples: Int[AnyArray, "P G"],
 ) -> Key[Array, "P G"]:
-    """Keys named by (seed, step, stage, problem, sample): batch position, batch shape and devices play no part."""
+    """A random key for each sample, made from seed, step, stage, problem and the sample's number.
+
+    So what is drawn does not depend on the place in a batch, on the batch's shape or on the devices.
+    """
     of_step = jax.random.fold_in(seed, step)
 
     def of_problem(stage, problem, samples):
@@ -50,10 +53,10 @@ def row_keys(
 
 
 def uniforms(keys: Key[Array, "*rows"], position: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """One number strictly inside (0, 1) a row for the token at `position` of its completion.
+    """For each row a random number strictly between 0 and 1, for the token at `position` of its completion.
 
-    They are the midpoints of 2**23 equal intervals: a 0, which `jax.random.uniform` gives once in 2**23 draws, would
-    draw the first token of the vocabulary however improbable it is.
+    The numbers are the midpoints of 2**23 equal intervals. A 0, which `jax.random.uniform` gives once in 2**23 draws,
+    would draw the first token of the vocabulary however improbable it is.
     """
     one = lambda key, position: jax.random.uniform(jax.random.fold_in(key, position))
     draws = jax.vmap(one)(keys.reshape(-1), position.reshape(-1))
@@ -63,12 +66,12 @@ def uniforms(keys: Key[Array, "*rows"], position: Int[Array, "*rows"]) -> Float[
 def draw(
     logits: Float[Array, "*rows V"], uniform: Float[Array, "*rows"], truncation: Truncation
 ) -> tuple[Int[Array, "*rows"], Float[Array, "*rows"]]:
-    """A token a row by inverse CDF, and its log-probability under the distribution it was drawn from.
+    """Draws a token for each row by inverse CDF; also gives its log-probability under the distribution drawn from.
 
-    Order as in transformers and vLLM: temperature, top-k, top-p of what is left, min-p. Ties at a threshold are all
-    kept. Greedy rows report the log-probability at temperature 1.
+    The order is that of transformers and vLLM: temperature, top-k, top-p of what is left, min-p. Tokens that tie at a
+    threshold are all kept. At temperature 0 the log-probabilities are those at temperature 1.
 
-    Inside the vocabulary is the first axis, as the projection of few rows leaves it.
+    Inside this function the vocabulary is the first axis, because the head's product of few rows comes out like that.
 
     Args:
       logits: float32[*rows, V].
@@ -98,22 +101,22 @@ def draw(
 
 
 def _first_best(logits: Float[Array, "V *rows"], peak: Float[Array, "*rows"]) -> Int[Array, "*rows"]:
-    """The first of the most probable tokens; `argmax` takes several times as long on CPU."""
+    """The first of the most probable tokens, found without `argmax`, which takes several times as long on CPU."""
     size = logits.shape[0]
-    return jnp.minimum(jnp.min(jnp.where(logits >= peak[None], _slots(size, logits.ndim), size), axis=0), size - 1)
+    return jnp.minimum(jnp.min(jnp.where(logits >= peak[None], _indices(size, logits.ndim), size), axis=0), size - 1)
 
 
 def _inverse_cdf(weights: Array, floor: Array, mass: Array, cumulative: Array, uniform: Array) -> Array:
-    """First a block of the vocabulary by its mass, then a token of weight ≥ floor inside it.
+    """Draws a token of weight ≥ floor: first a block of the vocabulary by its mass, then a token of the block.
 
-    Rounding can push the target past the last mass; the last token with any weight is then meant, so a token of
-    weight zero is never drawn.
+    If rounding makes the target larger than all mass, the last token with any weight is drawn, so that it is never one
+    of weight zero.
     """
     size = weights.shape[0]
     target = uniform * cumulative[-1]
     block = _first_past(cumulative, mass, target)
     before = _at(cumulative - mass, block)
-    tokens = block[None] * BLOCK + _slots(BLOCK, block.ndim + 1)
+    tokens = block[None] * BLOCK + _indices(BLOCK, block.ndim + 1)
     inside = jnp.take_along_axis(weights, jnp.minimum(tokens, size - 1), axis=0)
     inside = jnp.where((inside >= floor[None]) & (tokens < size), inside, 0.0)
     token = _first_past(jnp.cumsum(inside, axis=0), inside, target - before)
@@ -121,27 +124,27 @@ def _inverse_cdf(weights: Array, floor: Array, mass: Array, cumulative: Array, u
 
 
 def _first_past(cumulative: Array, mass: Array, target: Array) -> Array:
-    """First index whose cumulative mass exceeds the target, never one without mass."""
+    """The first index whose cumulative mass exceeds the target, but never an index without mass."""
     first = jnp.sum(cumulative <= target[None], axis=0, dtype=jnp.int32)
-    slots = _slots(mass.shape[0], mass.ndim)
-    last = jnp.max(jnp.where(mass > 0, slots, -1), axis=0)
-    at_or_after = (slots >= first[None]) & (mass > 0)
-    following = jnp.min(jnp.where(at_or_after, slots, mass.shape[0]), axis=0)
+    indices = _indices(mass.shape[0], mass.ndim)
+    last = jnp.max(jnp.where(mass > 0, indices, -1), axis=0)
+    at_or_after = (indices >= first[None]) & (mass > 0)
+    following = jnp.min(jnp.where(at_or_after, indices, mass.shape[0]), axis=0)
     return jnp.minimum(following, last)
 
 
-def _slots(size: int, ndim: int) -> Int[Array, "..."]:
-    """Indices along the first of `ndim` axes."""
+def _indices(size: int, ndim: int) -> Int[Array, "..."]:
+    """The numbers 0 to size - 1 along the first of `ndim` axes, the others being of size 1."""
     return jnp.arange(size, dtype=jnp.int32).reshape((size,) + (1,) * (ndim - 1))
 
 
 def _at(x: Float[Array, "X *rows"], index: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
-    """The entry of each row's index."""
+    """For each row, the entry of x at the row's index."""
     return jnp.take_along_axis(x, index[None], axis=0)[0]
 
 
 def _block_sums(x: Float[Array, "V *rows"]) -> Float[Array, "blocks *rows"]:
-    """Sums of each `BLOCK` entries; the last block may be short, which costs no padded copy."""
+    """Sums of each `BLOCK` entries along the first axis; the last block may be shorter, so that nothing is padded."""
     whole = x.shape[0] // BLOCK * BLOCK
     sums = x[:whole].reshape(whole // BLOCK, BLOCK, *x.shape[1:]).sum(1)
     if whole == x.shape[0]:
@@ -152,10 +155,11 @@ def _block_sums(x: Float[Array, "V *rows"]) -> Float[Array, "blocks *rows"]:
 def _truncate(
     weights: Float[Array, "V *rows"], truncation: Truncation
 ) -> tuple[Float[Array, "*rows"], Float[Array, "blocks *rows"]]:
-    """The weight below which top-k, top-p and min-p cut, and the blocks' sums of what is left.
+    """The least weight that top-k, top-p and min-p keep, and the blocks' sums of the weights that are kept.
 
-    Weights are relative to the most probable token's, which is 1. Tokens lighter than (1 - top_p) / V of the mass have
-    together less than 1 - top_p of it, so the nucleus ends above that; half of it leaves room for rounding.
+    Weights are relative to that of the most probable token, which is 1. Tokens that have each less than (1 - top_p) / V
+    of the mass have together less than 1 - top_p of it, so top-p keeps none of them. That bounds the search from below,
+    at half of it to leave room for rounding.
     """
     size = weights.shape[0]
     k = jnp.where(truncation.top_k > 0, jnp.minimum(truncation.top_k, size), size).astype(jnp.float32)
@@ -176,11 +180,18 @@ def _threshold(
     *,
     counting: bool,
 ) -> Float[Array, "*rows"]:
-    """A τ ≥ low such that the tokens of weight ≥ τ have the mass (or count) `wanted`, and without the lightest not.
+    """The weight τ ≥ low at which to cut: the tokens of weight ≥ τ reach what is wanted, and one less would not.
 
-    Positive floats order like their bit patterns, so halving the interval of patterns is exact. A row is settled when
-    one token less would be too little: mostly after a dozen passes over the weights, with ties at the threshold after
-    up to 30. From then on it is left alone, so that no row depends on another. `most` bounds the mass above `low`.
+    Found by bisection. Positive floats order like their bit patterns, so halving the interval of patterns is exact. A
+    row is settled when one token less would be too little: mostly after a dozen passes over the weights, with ties at
+    the threshold after up to 30. A settled row is left alone, so that no row depends on another.
+
+    Args:
+      weights: of the tokens.
+      low: weights below this are not considered.
+      most: at least the mass (or number) of the tokens of weight ≥ low.
+      wanted: the mass (or number) that the tokens of weight ≥ τ shall reach; if even those ≥ low do not, τ is low.
+      counting: whether tokens are counted instead of weighed.
     """
 
     def unsettled(low, high, mass):
@@ -202,9 +213,10 @@ def _threshold(
 
 
 def _float(bits: Int[Array, "*rows"]) -> Float[Array, "*rows"]:
+    """The float32 with this bit pattern."""
     return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def _mass(weights: Float[Array, "V *rows"], low: Float[Array, "*rows"], *, counting: bool) -> Float[Array, "*rows"]:
-    """Sum, or number, of the weights ≥ low."""
+    """The sum of the weights ≥ low, or if counting their number."""
     return _block_sums(jnp.where(weights >= low[None], 1.0 if counting else weights, 0.0)).sum(0)

@@ -1,82 +1,118 @@
-"""The host side of sampling: who waits, who is in which slot, and what comes back."""
+"""One call of the sampler on the host: runs the programs until all requests are answered, and keeps time.
+
+Each round fills idle slots with waiting samples, decodes until enough slots are idle again, and collects what those
+have drawn. Which slot draws what is decided in `igrpo_jax.sampling.assignment`.
+"""
 
 import itertools
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Array, Int
 
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.prompts import pad_prompts
-from igrpo_jax.sampling.decoding import Admission, Limits
-from igrpo_jax.sampling.programs import PARTS, Pool, no_admission
-from igrpo_jax.types import Request, Samples, Usage
+from igrpo_jax.sampling.admission import admission
+from igrpo_jax.sampling.assignment import Slot, Task, assign, fewest, moved
+from igrpo_jax.sampling.collected import Collected
+from igrpo_jax.sampling.decoding import Limits, Slots
+from igrpo_jax.sampling.draw import Truncation
+from igrpo_jax.sampling.programs import PARTS, Pool, Programs, smallest
+from igrpo_jax.sampling.stopping import Text, lanes_to_stop
+from igrpo_jax.types import KeyArray, Layout, PyTree, Request, Samples, Usage
 
 PATIENCE = 32
 """Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""
 
-OVERLAP = 4
-"""Tokens decoded again, besides as many as a stop string has bytes: a character may be cut in two."""
-
 REFILL = 32
-"""One in so many slots are idle before they are filled; each time decoding stops for it."""
+"""Decoding stops for idle slots when one in so many is idle."""
 
 
-class _Job:
-    """A request on its way."""
+class Call(NamedTuple):
+    """What one call of the sampler works with; none of it changes during the call.
 
-    def __init__(self, request: Request, size: int):
-        """Room for samples of up to `size` tokens; `taken` counts those handed out, `missing` those not back yet."""
-        group = request.num_samples
-        self.request, self.taken, self.missing = request, 0, group
-        self.tokens = np.zeros((group, size), np.int32)
-        self.logprobs = np.zeros((group, size), np.float32)
-        self.lengths = np.zeros(group, np.int32)
+    Attributes:
+      programs: the compiled programs of the pool.
+      layout: puts arrays on the devices and fetches them.
+      pool: the static sizes.
+      view: the policy as `Model.sampling_view` lays it out.
+      seed: the run's key, on the devices.
+      step: the training step, on the devices.
+      truncation: temperature and what is cut off the distribution, on the devices.
+      stops: the stop ids, on the devices, filled up with -1.
+      stop_ids: the same on the host.
+      settings: the longest completion and the stop strings are read here.
+      text: the text of token ids.
+      follow: takes finished requests at once and promises those that follow from them.
+    """
 
-
-class _Task(NamedTuple):
-    """The part of a job that occupies a slot."""
-
-    job: _Job
-    offset: int
-    count: int
+    programs: Programs
+    layout: Layout
+    pool: Pool
+    view: PyTree
+    seed: KeyArray
+    step: Int[Array, ""]
+    truncation: Truncation
+    stops: Int[Array, " stops"]
+    stop_ids: Int[np.ndarray, " stops"]
+    settings: SamplingConfig
+    text: Text
+    follow: Callable[[list[tuple[Request, Samples]]], Future[list[Request]]]
 
 
 class Flight:
-    """One call of the sampler: who waits, who is in which slot, and what comes back."""
+    """The state of one call of the sampler.
 
-    def __init__(
-        self, programs, layout, pool: Pool, view, seed, truncation, stops, step, *, stop_set: np.ndarray,
-        settings: SamplingConfig, text: Callable, follow: Callable[[list], Future],
-    ):  # fmt: skip
-        self.programs, self.layout, self.pool, self.view = programs, layout, pool, view
-        self.seed, self.truncation, self.stops, self.step = seed, truncation, stops, step
-        self.stop_set, self.settings, self.text, self.follow = stop_set, settings, text, follow
-        self.waiting: deque[_Job] = deque()
-        self.following: deque[Future] = deque()
-        self.tasks: list[_Task | None] = [None] * pool.slots
-        self.held: list[_Job | None] = [None] * pool.slots  # whose prompt is there, also when the slot is idle
+    Attributes:
+      call: what the call works with.
+      numbers: gives each request the next number.
+      unfinished: the requests some of whose completions are missing, by number.
+      waiting: the samples that have no slot yet, a task for each request.
+      following: requests that will follow from finished ones, as promised by `Call.follow`.
+      slots: what each slot is used for.
+      active: bool[S, W], lanes that are still drawing; this and the next one as last seen by the host.
+      lengths: int[S, W], tokens that each active lane has drawn; 0 for the others.
+      searched: int[S, W], how many of these were searched for stop strings.
+      sizes: tokens that each slot's prefix, and each lane's cache, has room for now.
+      state: the slots on the devices.
+      steps: decode steps so far.
+      row_steps: decode steps times the rows that each computed.
+      tokens: decoded for finished requests.
+      seconds: spent with work on the devices, by stage.
+      waited: seconds spent without any.
+    """
+
+    def __init__(self, call: Call):
+        """Begins with idle slots of the smallest sizes."""
+        pool = call.pool
+        self.call = call
+        self.numbers = itertools.count()
+        self.unfinished: dict[int, Collected] = {}
+        self.waiting: list[Task] = []
+        self.following: deque[Future[list[Request]]] = deque()
+        self.slots = [Slot()] * pool.slots
         self.active = np.zeros((pool.slots, pool.lanes), bool)
-        self.lengths = np.zeros((pool.slots, pool.lanes), int)
-        self.looked = self.lengths  # how much of each lane was searched for stop strings
-        self.sizes = (pool.prompts[0], pool.completions[0])
-        self.state: Any = programs.idle(view)
+        self.lengths = np.zeros((pool.slots, pool.lanes), np.int32)
+        self.searched = np.zeros((pool.slots, pool.lanes), np.int32)
+        self.sizes: tuple[int, int] = (pool.prompts[0], pool.completions[0])
+        self.state: Slots = call.programs.idle(call.view)
+        self.steps, self.row_steps, self.tokens = 0, 0, 0
         self.seconds: dict[int, float] = {}
-        self.steps = self.row_steps = self.tokens = 0
         self.waited = 0.0
 
     def run(self, requests: Sequence[Request]) -> Usage:
-        """Goes on until nothing is left."""
+        """Answers these requests and all that follow from them."""
         self.ask(requests)
         while True:
             for _ in range(self.arrived()):
                 self.ask(self.following.popleft().result())
             started = time.perf_counter()
             self.admit()
-            if any(self.tasks):
+            if self.busy():
                 self.advance()
                 self.charge(time.perf_counter() - started)
                 self.harvest()
@@ -87,225 +123,154 @@ class Flight:
                 return Usage(self.tokens, self.row_steps, self.seconds, self.waited)
 
     def arrived(self) -> int:
-        """How many results of `follow` have come, in order; the same number in every process, though not at once."""
+        """How many of the promises in `following` are kept, in order: the same number in every process of the run."""
         if not self.following:
             return 0
-        return self.layout.agree(sum(1 for _ in itertools.takewhile(Future.done, self.following)))
+        return self.call.layout.agree(sum(1 for _ in itertools.takewhile(Future.done, self.following)))
+
+    def busy(self) -> dict[int, Task]:
+        """The tasks that slots draw, by slot."""
+        return {s: slot.task for s, slot in enumerate(self.slots) if slot.task}
 
     def ask(self, requests: Sequence[Request]) -> None:
         """Lets requests wait for a slot."""
-        longest = self.pool.prompts[-1]
+        longest = self.call.pool.prompts[-1]
         for request in requests:
             if not 1 <= len(request.prompt) <= longest:
                 raise ValueError(
                     f"prompt {request.index} has {len(request.prompt)} tokens; prompts need 1 to {longest}: raise "
                     "prompt.max_prompt_length or shorten the question"
                 )
-            self.waiting.append(_Job(request, self.settings.max_completion_length))
+            number = next(self.numbers)
+            self.unfinished[number] = Collected(request, self.call.settings.max_completion_length)
+            self.waiting.append(Task(number, 0, request.num_samples))
 
     def admit(self) -> None:
-        """Fills idle slots with waiting work, as many prompts at a time as are prefilled at once."""
+        """Fills idle slots with waiting samples, in as many rounds as the room for prompts to prefill demands."""
+        call, shards = self.call, self.call.layout.num_row_shards
         if self.waiting:
-            self.move(self.pool.slots)
-        while self.waiting and None in self.tasks:
-            new, texts = self.choose()
-            arrived = None
-            if texts:
-                longest = max(map(len, texts))
-                size = min(n for n in self.pool.prompts if n >= longest)
-                arrived = self.programs.prefill(self.view, *self.layout.rows(pad_prompts(texts, size)))
+            self.move(call.pool.slots)
+        while self.waiting and len(self.busy()) < len(self.slots):
+            room = call.pool.prefill[-1] // shards
+            placements, prompts, self.waiting = assign(
+                self.waiting, self.slots, shards=shards, lanes=call.pool.lanes, room=room
+            )
+            for slot, task, *_ in placements:
+                self.slots[slot] = Slot(task, held=task.request)
+            arrived = self.prefill(prompts)
             self.fit()
-            self.state = self.programs.admit(
-                self.state, arrived=arrived, new=self.layout.rows(new), seed=self.seed, step=self.step
+            requests = [self.unfinished[task.request].request for _, task, *_ in placements]
+            new = admission(placements, requests, slots=len(self.slots), shards=shards)
+            self.state = call.programs.admit(
+                self.state, arrived=arrived, new=call.layout.rows(new), seed=call.seed, step=call.step
             )
 
-    def choose(self) -> tuple[Admission, list[list[int]]]:
-        """Gives waiting samples to idle slots; the admission, and the prompts to prefill, shard after shard.
+    def prefill(self, chosen: list[list[int]]) -> Any:
+        """What `Model.prefill` makes of the chosen requests' prompts, each shard's; None if none are chosen.
 
-        A shard goes on with prompts that its slots hold already; else it begins one that no other shard holds.
+        Every shard gets as many prompts, so some get empty ones.
         """
-        pool, shards = self.pool, self.layout.num_row_shards
-        slots, room = pool.slots // shards, pool.prefill[-1] // shards
-        new = no_admission(pool.slots, shards)
-        idle = [[s for s in range(n * slots, (n + 1) * slots) if self.tasks[s] is None] for n in range(shards)]
-        held = [self.held[n * slots : (n + 1) * slots] for n in range(shards)]
-        places = [{job: slot for slot, job in enumerate(some) if job} for some in held]
-        known = {job for some in places for job in some}
-        fresh: list[list[_Job]] = [[] for _ in range(shards)]
-        copies: list[list[tuple[int, int]]] = [[] for _ in range(shards)]
-        fills: list[list[tuple[int, int]]] = [[] for _ in range(shards)]
-
-        def pick(shard: int) -> _Job | None:
-            here = next((job for job in self.waiting if job in places[shard]), None)
-            if here is None and len(fresh[shard]) < room:
-                here = next((job for job in self.waiting if job not in known), self.waiting[0])
-            return here
-
-        while self.waiting:
-            emptiest = sorted((n for n in range(shards) if idle[n]), key=lambda n: -len(idle[n]))
-            shard, job = next(((n, job) for n in emptiest if (job := pick(n))), (0, None))
-            if job is None:
-                break
-            slot, request = idle[shard].pop(0), job.request
-            target = slot - shard * slots
-            if job not in places[shard]:
-                places[shard][job] = target
-                fresh[shard].append(job)
-                known.add(job)
-            if job in fresh[shard]:
-                fills[shard].append((fresh[shard].index(job), target))
-            elif places[shard][job] != target:
-                copies[shard].append((places[shard][job], target))
-            new.fresh[slot], new.offset[slot] = True, job.taken
-            new.wanted[slot] = count = min(pool.lanes, request.num_samples - job.taken)
-            new.ids[slot], new.stages[slot] = request.id, request.stage
-            self.tasks[slot], self.held[slot] = _Task(job, job.taken, count), job
-            self.lengths[slot], job.taken = 0, job.taken + count
-            if job.taken == request.num_samples:
-                self.waiting.remove(job)
-        # A shard holds the prompt of one waiting job at most and takes that first: nothing is overwritten that is read.
-        for pairs, origins, goals in ((copies, new.source, new.target), (fills, new.prompt, new.place)):
-            for shard, some in enumerate(pairs):
-                for i, pair in enumerate(some, start=shard * slots):
-                    origins[i], goals[i] = pair
-        most = max(map(len, fresh))
+        pool, most = self.call.pool, max(map(len, chosen))
         if not most:
-            return new, []
-        room = min(size // shards for size in pool.prefill if size // shards >= most)
-        rows = [some[i] if i < len(some) else None for some in fresh for i in range(room)]
-        return new, [job.request.prompt if job else [0] for job in rows]
-
-    def shrink(self) -> None:
-        """Decodes fewer slots where nothing is left to fill the idle ones, but for what may follow from the others."""
-        pool = self.pool
-        if self.waiting or self.following or self.sizes != (pool.prompts[-1], pool.completions[-1]):
-            return
-        taken = np.array([task is not None for task in self.tasks]).reshape(self.layout.num_row_shards, -1)
-        needed = int(taken.sum(axis=1).max()) * len(taken)
-        self.move(min((n for n in pool.tails if n >= needed), default=len(self.tasks)))
-
-    def move(self, slots: int) -> None:
-        """Moves all tasks to the first of so many slots, shard by shard."""
-        now, shards = len(self.tasks), self.layout.num_row_shards
-        if slots == now:
-            return
-        index = np.full((shards, slots // shards), -1, np.int32)
-        begins = np.arange(shards) * (now // shards)
-        for row, begin in zip(index, begins, strict=True):
-            taken = [i for i, task in enumerate(self.tasks[begin : begin + now // shards]) if task]
-            row[: len(taken)] = taken
-        real, places = (index >= 0).ravel(), (index + begins[:, None]).ravel()
-        self.tasks = [self.tasks[place] if here else None for here, place in zip(real, places, strict=True)]
-        self.held = [task and task.job for task in self.tasks]
-        self.active, self.lengths, self.looked = (
-            x[places] * real[:, None] for x in (self.active, self.lengths, self.looked)
-        )
-        index = self.layout.rows(index.ravel())
-        for part in PARTS:
-            self.state = self.programs.move(self.state, part, index, now)
+            return None
+        each = smallest(pool.prefill, most * len(chosen)) // len(chosen)
+        prompts = [[self.unfinished[number].request.prompt for number in some] for some in chosen]
+        rows = [prompt for some in prompts for prompt in [*some, *[[0]] * (each - len(some))]]
+        padded = pad_prompts(rows, smallest(pool.prompts, max(map(len, rows))))
+        return self.call.programs.prefill(self.call.view, *self.call.layout.rows(padded))
 
     def fit(self) -> None:
         """Gives prefixes and caches the smallest sizes that hold what is in flight, for some steps at least."""
-        if len(self.tasks) < self.pool.slots:
-            return  # they are the largest
-        longest = max(len(task.job.request.prompt) for task in self.tasks if task)
-        ahead = min(int(self.lengths.max()) + PATIENCE, self.settings.max_completion_length)
-        sizes = (
-            min(n for n in self.pool.prompts if n >= longest),
-            min(n for n in self.pool.completions if n >= ahead),
-        )
-        self.held = [job if job and len(job.request.prompt) <= sizes[0] else None for job in self.held]
+        call = self.call
+        if len(self.slots) < call.pool.slots:
+            return  # fewer slots always have the largest sizes
+        longest = max(len(self.unfinished[task.request].request.prompt) for task in self.busy().values())
+        ahead = min(int(self.lengths.max()) + PATIENCE, call.settings.max_completion_length)
+        sizes = smallest(call.pool.prompts, longest), smallest(call.pool.completions, ahead)
+        if sizes[0] < self.sizes[0]:  # idle slots keep no prompt that is cut
+            kept = {n for n, one in self.unfinished.items() if len(one.request.prompt) <= sizes[0]}
+            self.slots = [slot if slot.held in kept else Slot() for slot in self.slots]
         for part, now, then in zip(("prefix", "cache"), self.sizes, sizes, strict=True):
-            self.state = self.programs.resize(self.state, part, now, then)
+            self.state = call.programs.resize(self.state, part, now, then)
         self.sizes = sizes
 
+    def shrink(self) -> None:
+        """Goes on with fewer slots if nothing waits and nothing follows that could fill the idle ones."""
+        pool = self.call.pool
+        largest = self.sizes == (pool.prompts[-1], pool.completions[-1])
+        if largest and not self.waiting and not self.following:
+            self.move(fewest(self.slots, pool.tails, shards=self.call.layout.num_row_shards))
+
+    def move(self, number: int) -> None:
+        """Moves all tasks to the first of so many slots, shard by shard; idle slots keep no prompts."""
+        layout, now = self.call.layout, len(self.slots)
+        if number == now:
+            return
+        origins = moved(self.slots, number, shards=layout.num_row_shards)
+        real = origins >= 0
+        self.slots = [self.slots[origin] if origin >= 0 else Slot() for origin in origins]
+        self.active, self.lengths, self.searched = (
+            x[origins] * real[:, None] for x in (self.active, self.lengths, self.searched)
+        )
+        index = layout.rows(np.where(real, origins % (now // layout.num_row_shards), np.int32(-1)))
+        for part in PARTS:
+            self.state = self.call.programs.move(self.state, part, index, now)
+
     def advance(self) -> None:
-        """Decodes until enough slots are idle to be filled together, and learns what every lane does."""
+        """Decodes until so many slots are idle that it pays to fill them, or there may be something to do before."""
         self.fit()
         self.shrink()
-        active, slots = sum(task is not None for task in self.tasks), len(self.tasks)
-        wake = slots - active + min(-(-slots // REFILL), active)
-        soon = self.settings.stop_strings or (self.following and active < self.pool.slots)
-        length = self.settings.max_completion_length
+        call, busy, slots = self.call, len(self.busy()), len(self.slots)
+        wake = slots - busy + min(-(-slots // REFILL), busy)
+        soon = call.settings.stop_strings or (self.following and busy < call.pool.slots)
+        length = call.settings.max_completion_length
         limits = Limits(*map(np.int32, (length, self.sizes[1], wake, PATIENCE if soon else length)))
-        self.state = self.programs.decode(
-            self.view, self.truncation, self.stops, self.layout.everywhere(limits), state=self.state
+        self.state = call.programs.decode(
+            call.view, call.truncation, call.stops, call.layout.everywhere(limits), state=self.state
         )
         self.look()
-        if self.settings.stop_strings:
+        if call.settings.stop_strings:
             self.halt()
 
     def look(self) -> None:
-        """Waits for the device and fetches what every lane does."""
-        active, lengths, steps = self.layout.fetch((self.state.active, self.state.lengths, self.state.steps))
+        """Waits for the devices and fetches what every lane does."""
+        active, lengths, steps = self.call.layout.fetch((self.state.active, self.state.lengths, self.state.steps))
         self.row_steps += (int(steps) - self.steps) * active.size
         self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
 
     def halt(self) -> None:
-        """Ends the lanes whose text holds a stop string; of what was looked at before only the end is decoded again.
-
-        A string across that border may be missed where a token has no text. That costs steps: `cut` finds it.
-        """
-        tokens = self.layout.fetch(self.state.tokens)
-        stop = np.zeros(self.active.shape, bool)
-        again = OVERLAP + max(len(s.encode()) for s in self.settings.stop_strings)
-        for row in zip(*np.nonzero(self.active), strict=True):
-            text = self.text(tokens[row][max(self.looked[row] - again, 0) : self.lengths[row]].tolist())
-            stop[row] = any(s in text for s in self.settings.stop_strings)
-        self.looked = np.where(self.active & ~stop, self.lengths, 0)
+        """Ends the lanes whose text holds a stop string."""
+        call = self.call
+        stop = lanes_to_stop(
+            call.layout.fetch(self.state.tokens), self.lengths, self.searched, self.active,
+            strings=call.settings.stop_strings, text=call.text,
+        )  # fmt: skip
+        self.searched = np.where(self.active & ~stop, self.lengths, 0)
         if stop.any():
-            self.state = self.programs.halt(self.state, self.layout.rows(stop))
+            self.state = call.programs.halt(self.state, call.layout.rows(stop))
             self.look()
 
     def charge(self, seconds: float) -> None:
         """Divides time among the stages by the slots that they occupy."""
-        stages = [task.job.request.stage for task in self.tasks if task]
-        for stage in set(stages):
-            share = stages.count(stage) / len(stages)
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + share * seconds
+        stages = Counter(self.unfinished[task.request].request.stage for task in self.busy().values())
+        for stage, slots in stages.items():
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + slots / stages.total() * seconds
 
     def harvest(self) -> None:
-        """Empties the slots that are done, and hands on the requests that are complete."""
-        done = [(s, task) for s, task in enumerate(self.tasks) if task and not self.active[s].any()]
+        """Empties the slots all of whose lanes have ended, and hands on the requests that are complete."""
+        call, finished = self.call, []
+        done = {s: task for s, task in self.busy().items() if not self.active[s].any()}
         if not done:
             return
-        tokens, logprobs, lengths = self.layout.fetch((self.state.tokens, self.state.logprobs, self.state.lengths))
-        finished, size = [], self.settings.max_completion_length
-        for slot, (job, offset, count) in done:
-            self.tasks[slot] = None
-            rows = slice(offset, offset + count)
-            job.tokens[rows], job.logprobs[rows] = tokens[slot, :count, :size], logprobs[slot, :count, :size]
-            job.lengths[rows] = lengths[slot, :count]
-            job.missing -= count
-            if not job.missing:
-                finished.append((job.request, self.cut(job)))
+        arrays = call.layout.fetch((self.state.tokens, self.state.logprobs, self.state.lengths))
+        for s, task in done.items():
+            self.slots[s] = Slot(held=task.request)
+            collected = self.unfinished[task.request]
+            collected.add(task, *(x[s] for x in arrays))
+            if not collected.missing:
+                del self.unfinished[task.request]
+                self.tokens += int((collected.lengths - 1).sum())  # the first of each comes from prefill
+                samples = collected.samples(call.stop_ids, call.settings.stop_strings, call.text)
+                finished.append((collected.request, samples))
         if finished:
-            self.following.append(self.follow(finished))
-
-    def cut(self, job: _Job) -> Samples:
-        """The samples of a complete job, each ended behind its first stop string, nothing behind their ends."""
-        tokens, logprobs, lengths = job.tokens, job.logprobs, job.lengths
-        self.tokens += int((lengths - 1).sum())
-        ended = np.isin(np.take_along_axis(tokens, lengths[:, None] - 1, axis=1)[:, 0], self.stop_set)
-        for row in range(len(lengths)) if self.settings.stop_strings else ():
-            stop = stop_string_length(tokens[row][: lengths[row]].tolist(), self.settings.stop_strings, self.text)
-            if stop is not None:
-                lengths[row], ended[row] = stop, True
-        beyond = np.arange(tokens.shape[1]) >= lengths[:, None]
-        tokens[beyond], logprobs[beyond] = 0, 0.0
-        return Samples(tokens, lengths, ended, logprobs)
-
-
-def stop_string_length(tokens: list[int], strings: tuple[str, ...], decode: Callable) -> int | None:
-    """Number of leading tokens whose text first holds a stop string; None if it never does.
-
-    Found by bisection: once a prefix of the completion holds the string, every longer prefix does.
-    """
-    found = lambda n: any(s in decode(tokens[:n]) for s in strings)
-    if not found(len(tokens)):
-        return None
-    low, high = 1, len(tokens)
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if found(middle) else (middle + 1, high)
-    return low
+            self.following.append(call.follow(finished))

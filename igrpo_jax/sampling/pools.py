@@ -1,4 +1,4 @@
-"""What is in flight while a config trains and evaluates."""
+"""The pools that a config trains and evaluates with."""
 
 from igrpo_jax.config import Config
 from igrpo_jax.sampling.programs import Pool, make_pool
@@ -6,7 +6,7 @@ from igrpo_jax.types import Shapes
 
 
 def pool_of(config: Config, shards: int, shapes: Shapes) -> Pool:
-    """What is in flight while sampling, on so many row shards."""
+    """The pool that training samples with, on so many row shards."""
     algorithm = config.algorithm
     return make_pool(
         rows=config.sampling.rows,
@@ -19,7 +19,7 @@ def pool_of(config: Config, shards: int, shapes: Shapes) -> Pool:
 
 
 def evaluation_pool(pool: Pool, config: Config, shards: int, shapes: Shapes, problems: int) -> Pool:
-    """What is in flight while evaluating: training's pool if that serves, else one that holds no more than it does."""
+    """The pool that evaluation samples with: training's if it fits, else another that needs no more memory."""
     samples, length = config.eval.num_samples, config.eval.max_completion_length or shapes.completion
     if length <= shapes.completion and samples % pool.lanes == 0:
         return pool

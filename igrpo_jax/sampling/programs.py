@@ -1,4 +1,4 @@
-"""The static sizes of sampling, and the programs compiled for them."""
+"""The sizes that the programs of sampling are compiled for, and these programs."""
 
 import itertools
 import math
@@ -11,33 +11,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from igrpo_jax.sampling.decoding import Admission, Limits, Slots, admit, decode, move
+from igrpo_jax.sampling.admission import admission
+from igrpo_jax.sampling.decoding import Limits, Slots, admit, decode, move
 from igrpo_jax.sampling.draw import Truncation
 from igrpo_jax.types import KeyArray, Layout, Model, PyTree
 
 MAX_STOP_IDS = 8
 """Stop ids are padded to this many, so that another stop set compiles nothing."""
 
-
 TOGETHER = 1024
-"""Tokens of prompts that a device prefills at once if so many wait; few rows are multiplied slowly."""
-
+"""Tokens of prompts that a device prefills at once if so many wait, because matrices of few rows multiply slowly."""
 
 PARTS = ("prefix", "cache", "small")
-"""Of what is in flight, in which it is moved: so only one of them is there twice."""
+"""The parts of `Slots` that are moved one after the other, so that only one of them exists twice at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pool:
-    """The static sizes of everything in flight; with the model they fix every program.
+    """How much is sampled at once: the sizes that, with the model, decide which programs are compiled.
+
+    Numbers of slots and of prompts are multiples of the row shards. Where there are several sizes they rise.
 
     Attributes:
-      slots: prompts in flight, a multiple of the row shards.
+      slots: prompts that are in flight at once.
       lanes: completions of one prompt that are decoded together, on one copy of its prefix.
-      prefill: rising numbers of prompts that are prefilled at once, multiples of the row shards.
-      prompts: rising lengths that prompts are padded to; the last holds the longest.
-      completions: rising sizes of the own-token cache; the last is the longest completion.
-      tails: rising numbers of slots, multiples of the row shards, for the last prompts in flight.
+      prefill: numbers of prompts that are prefilled at once.
+      prompts: lengths that prompts are padded to; none is longer than the last.
+      completions: tokens that the caches of completions have room for; no completion is longer than the last.
+      tails: smaller numbers of slots, for the last prompts in flight.
     """
 
     slots: int
@@ -49,33 +50,35 @@ class Pool:
 
     @property
     def tokens(self) -> int:
-        """Keys and values that there is room for at most, in tokens."""
+        """Tokens whose keys and values the prefixes and caches have room for at their largest."""
         return self.slots * (self.prompts[-1] + self.lanes * self.completions[-1])
 
 
 def make_pool(
     *, rows: int, problems: int, groups: Sequence[int], shards: int, prompts: Sequence[int], max_completion_length: int
 ) -> Pool:
-    """Divides the rows among prompts.
+    """Chooses a pool that decodes so many rows.
 
-    All problems are in flight at once where the rows suffice for it, a group on one prefix. Else every completion has
-    a slot of its own, to be filled again as soon as it ends: groups would wait for their longest completion. Its price
-    is a copy of the prefix for every row, which pays where lengths differ much and prompts are not the longer part.
+    If the rows suffice, all problems are in flight at once, and the completions of a prompt share one prefix. If not,
+    every completion has a slot of its own, which is filled again as soon as the completion ends; the slot of a whole
+    group would be busy until its longest completion ends. The price is a copy of the prefix for every completion. It
+    is worth it if lengths differ much and prompts are not longer than completions.
 
     Args:
       rows: completions a device decodes at once; 0 for as many as `problems` have.
       problems: prompts that are sampled together.
-      groups: numbers of completions of a prompt.
+      groups: the numbers of completions that requests ask for.
       shards: devices that hold different rows.
       prompts: prompt lengths to pad to.
       max_completion_length: T.
     """
-    # Groups that are no multiples of the smallest leave lanes idle instead of copying their prompt.
+    # If not all groups are multiples of the smallest, there are lanes for the largest, and others leave some idle.
+    # That is better than several slots, each with a copy of the prompt.
     lanes = min(groups) if math.gcd(*groups) == min(groups) else max(groups)
     slots = -(-problems // shards) * (max(groups) // lanes)
     if rows and rows < slots * lanes:
         slots, lanes = rows, 1
-    few = -(-slots * lanes // (16 * max(groups)))  # of the prompts in flight
+    few = -(-slots * lanes // (16 * max(groups)))  # a sixteenth of the prompts in flight
     many = max(few, min(slots, TOGETHER // max(prompts)))
     return Pool(
         slots=slots * shards,
@@ -88,7 +91,7 @@ def make_pool(
 
 
 def capacities(size: int, first: int = 64) -> list[int]:
-    """Cache sizes that completions of up to `size` tokens grow through: powers of two and `size`, at most four.
+    """The sizes of a cache that grows with completions of up to `size` tokens: at most four, powers of two and `size`.
 
     >>> capacities(200), capacities(4096)
     ([64, 128, 200], [512, 1024, 2048, 4096])
@@ -100,7 +103,7 @@ def capacities(size: int, first: int = 64) -> list[int]:
 
 
 def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
-    """int32[MAX_STOP_IDS], filled up with -1, which no token is.
+    """Stop ids as int32[MAX_STOP_IDS], filled up with -1, which is no token's id.
 
     Raises:
       ValueError: too many stop ids, or none.
@@ -112,27 +115,25 @@ def padded_stops(stop_ids: Sequence[int]) -> np.ndarray:
     return stops
 
 
-def no_admission(slots: int, shards: int) -> Admission:
-    """Work for none of the slots, to be filled in."""
-    zeros = lambda: np.zeros(slots, np.int32)
-    nowhere = lambda: np.full(slots, slots // shards, np.int32)
-    return Admission(
-        fresh=np.zeros(slots, bool), source=zeros(), target=nowhere(), prompt=zeros(), place=nowhere(),
-        wanted=zeros(), offset=zeros(), ids=np.zeros(slots, np.uint32), stages=zeros(),
-    )  # fmt: skip
+def smallest(sizes: Sequence[int], needed: int) -> int:
+    """The smallest of the sizes that is not less than what is needed."""
+    return min(size for size in sizes if size >= needed)
 
 
 Wrap = Callable[[str, Any], Callable]
-"""Takes the name of a program and the jitted function, and returns what is called in its place."""
+"""Takes a program's name and the jitted function; returns the function that is called in its place."""
 
 
 def as_is(name: str, jitted: Any) -> Callable:
-    """`Wrap` for programs that are to run."""
+    """The `Wrap` that changes nothing."""
     return jitted
 
 
 class Programs:
-    """The compiled functions of one pool; the slots' layout is pinned so that nothing compiles twice."""
+    """The functions that run on the devices, compiled for one pool.
+
+    Where the slots lie on the devices is always the same, so that no function is compiled twice for one size.
+    """
 
     def __init__(
         self, model: Model, layout: Layout, pool: Pool, view: PyTree, seed: KeyArray | jax.ShapeDtypeStruct,
@@ -143,11 +144,11 @@ class Programs:
         Args:
           model: see `igrpo_jax.types.Model`.
           layout: see `igrpo_jax.types.Layout`.
-          pool: sizes.
-          view: any sampling view; only its shapes and places matter.
-          seed: key on the devices.
-          wrap: gets every program by name and returns what is called in its place: the program itself, or, where
-            layout and view are of devices that are not there, a function that only compiles it.
+          pool: the sizes.
+          view: any sampling view; its values do not matter, only its shapes and where it lies.
+          seed: the run's key, on the devices.
+          wrap: gets every program by name and returns the function that is called in its place. That is the program
+            itself, or for devices that do not exist a function that only compiles it.
         """
         self._model, self._layout, self._pool = model, layout, pool
         self.prefill = wrap("prefill", jax.jit(model.prefill))
@@ -173,7 +174,7 @@ class Programs:
         self._run_all(view, state, seed)
 
     def idle(self, view: PyTree) -> Slots:
-        """Empty slots of the smallest sizes."""
+        """Idle slots, with room for the shortest prompts and completions."""
         pool, rows = self._pool, self._layout.rows
         prefix, cache = self._empty(view)
         prompts = jax.ShapeDtypeStruct((pool.slots, 1), np.int32), jax.ShapeDtypeStruct((pool.slots,), np.int32)
@@ -195,7 +196,10 @@ class Programs:
         )
 
     def admit(self, state: Slots, **work: Any) -> Slots:
-        """See `decoding.admit`; the old slots are consumed. Caches do not pass through: one program for all sizes."""
+        """Fills slots with new samples, see `decoding.admit`; the old state must not be used again.
+
+        The program does not get the caches, so one serves all their sizes.
+        """
         return self._admit(state._replace(cache=None), **work)._replace(cache=state.cache)
 
     def halt(self, state: Slots, lanes: Any) -> Slots:
@@ -203,33 +207,48 @@ class Programs:
         return state._replace(active=self._halt(state.active, lanes))
 
     def resize(self, state: Slots, part: str, now: int, then: int) -> Slots:
-        """The slots with room for prompts (`prefix`) or completions (`cache`) of another size than now.
+        """Gives the slots room for longer or shorter prompts (part `prefix`) or completions (part `cache`).
 
-        It cannot be made in place: as long as the old slots are held, so are the old prefix or cache.
+        The part is not changed in place: it exists twice as long as somebody holds the old state.
+
+        Args:
+          state: the slots.
+          part: `prefix` or `cache`.
+          now: tokens that there is room for.
+          then: tokens that there shall be room for.
         """
         if now == then:
             return state
         return state._replace(**{part: self._fit[part](getattr(state, part), capacity=then)})
 
     def move(self, state: Slots, part: str, index: Any, slots: int) -> Slots:
-        """One part of `slots` slots, `prefix`, `cache` or what is `small`, moved to others; see `decoding.move`."""
+        """Moves one of the `PARTS` of the slots, `small` being all but prefix and cache; see `decoding.move`.
+
+        Args:
+          state: the slots, the other parts of which may have been moved already.
+          part: which part.
+          index: which old slot each new one takes over.
+          slots: how many there were.
+        """
         if part != "small":
             return state._replace(**{part: self._move[part](getattr(state, part), index, slots=slots)})
         moved = self._move[part](state._replace(prefix=None, cache=None), index, slots=slots)
         return moved._replace(prefix=state.prefix, cache=state.cache)
 
     def _empty_caches(self, view: PyTree) -> tuple[PyTree, PyTree]:
+        """A prefix and a cache of the smallest sizes."""
         prefix = self._model.new_prefix(view, self._pool.slots, self._pool.prompts[0])
         return prefix, self._model.new_cache(view, prefix, self._pool.lanes, self._pool.completions[0])
 
     def _run_all(self, view: PyTree, state: Slots, seed: Any) -> None:
+        """Runs every program in every size that can occur, with nothing to do, so that all are compiled."""
         pool, rows, everywhere = self._pool, self._layout.rows, self._layout.everywhere
         truncation = Truncation(np.float32(1), np.int32(0), np.float32(1), np.float32(0))
         none = np.int32(0)
         truncation, stops, limits, step = everywhere(
             (truncation, padded_stops([0]), Limits(none, none, none, none), none)
         )
-        nothing = rows(no_admission(pool.slots, self._layout.num_row_shards))
+        nothing = rows(admission([], [], slots=pool.slots, shards=self._layout.num_row_shards))
         arrived: list[Any] = [None]
         sizes = (pool.prompts[0], pool.completions[0])
         for prompt in pool.prompts:
@@ -255,7 +274,7 @@ class Programs:
                 state = self.halt(state, rows(np.zeros((then, pool.lanes), bool)))
             now = then
         prefix, cache = state.prefix, state.cache
-        del state  # a run holds two sizes of one of them at once, so this must hold no more
+        del state  # while one of them is resized, only that one may exist twice, as in a run
         for prompt in itertools.chain(*itertools.permutations(pool.prompts, 2)):
             prefix = self._fit["prefix"](prefix, capacity=prompt)
         for own in itertools.chain(*itertools.permutations(pool.completions, 2)):

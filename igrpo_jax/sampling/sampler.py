@@ -1,7 +1,8 @@
-"""The sampler: a fixed number of rows in flight, refilled as prompts finish, with whatever follows from them.
+"""The sampler draws completions of any number of prompts, a fixed number of rows at a time.
 
-Memory is bounded by the `Pool`, not by the batch. Which slot, lane or step a completion is drawn in has no influence on
-it, for randomness is keyed by identity. All programs are compiled by the first call.
+Rows whose completions have ended are given to prompts that wait, and to prompts that follow from finished ones. So
+memory depends on the `Pool` alone. A completion is the same whatever slot, lane or step it is drawn in, for randomness
+is keyed by identity. All programs are compiled by the first call.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.sampling.draw import Truncation
-from igrpo_jax.sampling.flight import Flight
+from igrpo_jax.sampling.flight import Call, Flight
 from igrpo_jax.sampling.programs import Pool, Programs, padded_stops
 from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usage, stack
 
@@ -38,7 +39,7 @@ class Sampler:
         Args:
           model: see `igrpo_jax.types.Model`.
           layout: see `igrpo_jax.types.Layout`.
-          pool: what is in flight.
+          pool: how much is sampled at once.
           seed: the run's seed.
           stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
           decode: text of token ids, used to find stop strings.
@@ -67,10 +68,14 @@ class Sampler:
           requests: prompts, and how many completions of each.
           step: training step, part of the random key.
           settings: temperature, truncation, length and stop strings; no value of them compiles anything.
-          follow: gets finished requests in a thread of its own, while others are decoded; what it raises is raised.
+          follow: gets finished requests, in a thread of its own while others are decoded, and returns those that
+            follow from them. What it raises is raised here.
+
+        Returns:
+          How the time was spent; the samples themselves go to `follow`.
 
         Raises:
-          ValueError: a prompt is empty or longer than the pool's, or completions are to be.
+          ValueError: a prompt is empty or longer than the pool allows, or completions may get longer than that.
         """
         if settings.max_completion_length > self._pool.completions[-1]:
             raise ValueError(
@@ -83,13 +88,14 @@ class Sampler:
             np.float32(settings.temperature), np.int32(settings.top_k), np.float32(settings.top_p),
             np.float32(settings.min_p),
         )  # fmt: skip
-        values = self._layout.everywhere((truncation, self._stops, np.int32(step)))
+        truncation, stops, on_step = self._layout.everywhere((truncation, self._stops, np.int32(step)))
         with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
-            flight = Flight(
-                self._programs, self._layout, self._pool, view, self._seed, *values, stop_set=self._stops,
-                settings=settings, text=self._text, follow=lambda finished: thread.submit(follow, finished),
+            call = Call(
+                programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
+                truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
+                follow=lambda finished: thread.submit(follow, finished),
             )  # fmt: skip
-            return flight.run(requests)
+            return Flight(call).run(requests)
 
     def complete(
         self,
@@ -102,10 +108,22 @@ class Sampler:
         num_samples: int,
         settings: SamplingConfig,
     ) -> Samples:
-        """`num_samples` completions of every prompt, [P, G], for callers with nothing to do meanwhile.
+        """Draws `num_samples` completions of every prompt and returns them when all are there.
+
+        Args:
+          view: as for a call, like `step` and `settings`.
+          prompts: P token lists.
+          ids: for each prompt, the problem's identity, which keys the randomness.
+          step: training step.
+          stage: stage number, part of the random key.
+          num_samples: G.
+          settings: temperature, truncation, length and stop strings.
+
+        Returns:
+          Samples [P, G].
 
         Raises:
-          ValueError: as a call; or prompts and ids do not match.
+          ValueError: as for a call; or there are not as many ids as prompts.
         """
         if len(ids) != len(prompts):
             raise ValueError(f"{len(ids)} ids for {len(prompts)} prompts; give one each, they key the randomness")

@@ -11,10 +11,10 @@ from scipy.stats import chisquare
 
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.records.compiles import counting_compiles
-from igrpo_jax.sampling import flight
-from igrpo_jax.sampling.flight import stop_string_length
+from igrpo_jax.sampling import flight, stopping
 from igrpo_jax.sampling.programs import Pool
 from igrpo_jax.sampling.sampler import Sampler
+from igrpo_jax.sampling.stopping import stop_string_length
 from igrpo_jax.types import Request
 from models.axes import constrain
 
@@ -158,9 +158,9 @@ def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
 
 def test_only_the_end_is_searched_for_stop_strings_again(written, one, monkeypatch):
     monkeypatch.setattr(flight, "PATIENCE", 1)
-    monkeypatch.setattr(flight, "OVERLAP", 0)
+    monkeypatch.setattr(stopping, "OVERLAP", 0)
     monkeypatch.setattr(
-        flight, "stop_string_length", lambda tokens, strings, _: stop_string_length(tokens, strings, text)
+        stopping, "stop_string_length", lambda tokens, strings, _: stop_string_length(tokens, strings, text)
     )
     sampler, searched = sampler_of(one, slots=2), []
     sampler._text = lambda ids: searched.append(len(ids)) or text(ids)
