@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from models.axes import Place, here
-from models.config import DecoderConfig
 from models.kernels import Kernel, find
 
 AnyArray = jax.Array | np.ndarray
@@ -42,46 +41,6 @@ SEGMENTS = 4
 
 UNSEEN = -1e30
 """Score of a key that a query does not see: finite, so that a run of no visible key has no NaN in it."""
-
-
-def rope_frequencies(config: DecoderConfig) -> np.ndarray:
-    """Radians a position of each pair of head channels, float32[H/2]; Llama-3 scaling as in the Llama 3.1 release."""
-    exponent = np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
-    frequency = config.rope_theta**-exponent
-    scaling = config.rope_scaling
-    if scaling is not None:
-        turns = scaling.original_max_position * frequency / (2 * np.pi)
-        keep = (turns - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
-        keep = np.clip(keep, 0.0, 1.0)
-        frequency = keep * frequency + (1 - keep) * frequency / scaling.factor
-    return frequency.astype(np.float32)
-
-
-class Turns(NamedTuple):
-    """Cosine and sine of each position's angles, the same for all layers and heads: as wide as half a head."""
-
-    cos: Float[Array, "..."]
-    sin: Float[Array, "..."]
-
-
-def turns(positions: Int[Array, "P G T"], config: DecoderConfig, *, first: bool) -> Turns:
-    """What `rotate` needs, in float32, for heads [P, G, T, N, H], or [N, H, P, G, T] with features `first`."""
-    frequencies = rope_frequencies(config)
-    if not first:
-        angle = positions[..., None, None].astype(jnp.float32) * frequencies[None, None, None, None, :]
-        return Turns(jnp.cos(angle), jnp.sin(angle))
-    angle = positions[None, None].astype(jnp.float32) * frequencies[None, :, None, None, None]
-    # In a loop, because what a loop makes exists in memory. Layers that are no loop themselves would each compute it
-    # anew, for every head: XLA on CPU drops an optimization barrier and then fuses.
-    cos, sin = jax.lax.map(lambda even: jnp.where(even, jnp.cos(angle), jnp.sin(angle)), jnp.array([True, False]))
-    return Turns(cos, sin)
-
-
-def rotate(x: Float[Array, "..."], by: Turns, axis: int) -> Float[Array, "..."]:
-    """Rotary embedding in float32, the two halves of `axis`, a head, paired (Hugging Face's layout)."""
-    one, other = jnp.split(x.astype(jnp.float32), 2, axis=axis)
-    cos, sin = by
-    return jnp.concatenate([one * cos - other * sin, other * cos + one * sin], axis=axis).astype(x.dtype)
 
 
 def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:

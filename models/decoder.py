@@ -6,10 +6,12 @@
     logits = unembed(policy, hidden)
 
 Sampling is `prefill`, then `extend` with one token and a cache. Training and scoring are `extend(completions,
-prefill(prompts))` too, in one pass: `forward`. All run `_decode`, so their log-probabilities agree by construction.
+prefill(prompts))` too, in one pass: `forward`. All three run the same layers by `_decode` and differ in what attention
+sees, so the sampler's and the trainer's log-probabilities agree by construction.
 
-Layers are stacked for training (one leaf a weight, scanned, rematerialized) and a list for sampling (unrolled, cache
-updated in place); `sampling_view` goes from the first to the second.
+A policy comes in two forms. In training its layers are stacked, one array a weight, and run in a loop that the backward
+pass recomputes. For sampling `sampling_view` makes a list of layers, which run one after the other and update their
+caches in place; there hidden states have their features first (`models.layers.orientation`).
 """
 
 from collections.abc import Callable
@@ -22,50 +24,24 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from models.attention import Own, Prompt, attend, rotate, turns
+from models.attention import Own, Prompt, attend
 from models.axes import constrain, here
 from models.caches import Cache, KeyValues, Prefix, capacity_of, new_cache, new_prefix, ring_of
 from models.caches import resize as resize
 from models.config import DecoderConfig, Remat
-from models.gradients import head_logits, lookup, matmul
+from models.gradients import head_logits, lookup
+from models.layers.block import Block, block
+from models.layers.norms import rms_norm
+from models.layers.orientation import FIRST, LAST, Weight, halve, turn
+from models.layers.parameters import weight
+from models.layers.rotary import rope_frequencies
 from models.packing import Packed, pack, positions, unpack
-
-
-def weight(rngs: nnx.Rngs, *, std: float | None = 0.02, **axes: int) -> nnx.Param:
-    """A float32 parameter whose axes are named once: normal with `std`, ones for `std=None`, zeros for 0."""
-    shape = tuple(axes.values())
-    value = jnp.ones(shape) if std is None else std * jax.random.normal(rngs.params(), shape)
-    return nnx.Param(value, axes=tuple(axes))
-
 
 AnyArray = jax.Array | np.ndarray
 PyTree = Any
 
 CHUNK = 1024
 """Most tokens of a prompt that a sampling view prefills at once."""
-
-
-class Block(nnx.Module):
-    """The weights of all layers, stacked on a leading `layers` axis (absent in the sampling view)."""
-
-    def __init__(self, config: DecoderConfig, rngs: nnx.Rngs):
-        c, n = config, config.layers
-        self.attention_norm = weight(rngs, std=None, layers=n, embed=c.width)
-        self.query = weight(rngs, layers=n, embed=c.width, heads=c.heads, head_dim=c.head_dim)
-        self.key = weight(rngs, layers=n, embed=c.width, kv_heads=c.kv_heads, head_dim=c.head_dim)
-        self.value = weight(rngs, layers=n, embed=c.width, kv_heads=c.kv_heads, head_dim=c.head_dim)
-        self.out = weight(rngs, layers=n, heads=c.heads, head_dim=c.head_dim, embed=c.width)
-        if c.qkv_bias:
-            self.query_bias = weight(rngs, std=0.0, layers=n, heads=c.heads, head_dim=c.head_dim)
-            self.key_bias = weight(rngs, std=0.0, layers=n, kv_heads=c.kv_heads, head_dim=c.head_dim)
-            self.value_bias = weight(rngs, std=0.0, layers=n, kv_heads=c.kv_heads, head_dim=c.head_dim)
-        if c.qk_norm:
-            self.query_norm = weight(rngs, std=None, layers=n, head_dim=c.head_dim)
-            self.key_norm = weight(rngs, std=None, layers=n, head_dim=c.head_dim)
-        self.mlp_norm = weight(rngs, std=None, layers=n, embed=c.width)
-        self.gate = weight(rngs, layers=n, embed=c.width, mlp=c.mlp)
-        self.up = weight(rngs, layers=n, embed=c.width, mlp=c.mlp)
-        self.down = weight(rngs, layers=n, mlp=c.mlp, embed=c.width)
 
 
 class Decoder(nnx.Module):
@@ -81,24 +57,54 @@ class Decoder(nnx.Module):
             self.head = weight(rngs, embed=config.width, vocab=config.vocab_size)
 
 
+def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
+    """The policy for decoding: cast to `dtype`, a list of layers in place of the stacked ones, features first.
+
+    Decoding over stacked weights would copy every layer's slice every step (measured 1.5 times slower on CPU). On CPU
+    the weights that lead back to the width are two halves each: with no other matmul beside it, one takes longer than
+    two do (benchmarks/RESULTS.md).
+    """
+    view = jax.tree.map(lambda x: x.astype(dtype), policy)
+    place = here()
+    halved = place is not None and place.device.platform == "cpu"
+
+    def one(stacked: nnx.Param, index: int) -> Weight:
+        param = turn(nnx.Param(stacked[...][index], axes=stacked.axes[1:]))
+        narrows = param.axes[0] == "embed" and len(param.axes) > 1
+        return halve(param) if halved and narrows else param
+
+    def layer(index: int) -> Block:
+        return jax.tree.map(partial(one, index=index), view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
+
+    view.layers = nnx.List([layer(index) for index in range(policy.config.layers)])
+    if not policy.config.tied:
+        view.head = turn(view.head)
+    return view
+
+
+def is_view(policy: Decoder) -> bool:
+    """Whether the policy is one that `sampling_view` has made."""
+    return isinstance(policy.layers, nnx.List)
+
+
 def prefill(
     policy: Decoder, tokens: Int[AnyArray, "P L"], lengths: Int[AnyArray, " P"]
 ) -> tuple[Float[Array, "P D"], Prefix]:
     """Hidden state of each prompt's last real token, and the prefix that completions attend to.
 
-    Prompts are padded on the right; whatever stands past `lengths` has no effect. Under a sampling view
-    long prompts are taken in chunks, so that no activation is larger than a chunk's, up to the last real token.
+    Prompts are padded on the right; whatever stands past `lengths` has no effect. A sampling view takes long prompts in
+    chunks, so that no activation is larger than a chunk's, and leaves out chunks behind the longest prompt's end.
     """
-    if tokens.shape[1] > CHUNK and not isinstance(policy.layers, Block):
+    if tokens.shape[1] > CHUNK and is_view(policy):
         return _prefill_chunks(policy, tokens, lengths)
-    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
-    hidden, made = _rows(policy, tokens[:, None], positions, None, None, None)
+    places = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None, None], (tokens.shape[0], 1, tokens.shape[1]))
+    hidden, made = _extend(policy, tokens[:, None], places, None, None, None)
     last = jnp.take_along_axis(hidden[:, 0], (lengths - 1)[:, None, None], axis=1)[:, 0]
     return last, Prefix(made, lengths)
 
 
 def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D"], Prefix]:
-    """`prefill` as a completion of nothing: every chunk continues the cache that the chunks before it have filled."""
+    """`prefill` a chunk at a time: the prompts are completions of empty prompts, whose cache each chunk continues."""
     p, size = tokens.shape
     count = -(-size // CHUNK)
     width = -(-size // count)
@@ -106,20 +112,20 @@ def _prefill_chunks(policy: Decoder, tokens, lengths) -> tuple[Float[Array, "P D
     empty = Prefix(new_prefix(policy, p, 0).layers, jnp.zeros(p, jnp.int32))
     cache = new_cache(policy, empty, 1, count * width)
     last = constrain(jnp.zeros((p, policy.config.width), policy.embed[...].dtype), "batch", None)
-    beyond = count - -(-jnp.max(jnp.asarray(lengths)) // width)  # chunks behind every prompt's end
+    beyond = count - -(-jnp.max(jnp.asarray(lengths)) // width)  # chunks behind the longest prompt's end
 
     def chunk(carry: tuple[Array, Array, Cache]):
         turn, last, cache = carry
         number = turn - beyond
         used = jnp.full((p, 1), number * width)
-        positions = used[..., None] + jnp.arange(width)[None, None]
+        places = used[..., None] + jnp.arange(width)[None, None]
         part = jax.lax.dynamic_index_in_dim(chunks, number, axis=2, keepdims=False)
-        hidden, cache = _rows(policy, part, positions, None, cache, used)
-        place = lengths - 1 - number * width
-        found = jnp.take_along_axis(hidden[:, 0], jnp.clip(place, 0, width - 1)[:, None, None], axis=1)[:, 0]
-        return turn + 1, jnp.where(((place >= 0) & (place < width))[:, None], found, last), cache
+        hidden, cache = _extend(policy, part, places, None, cache, used)
+        end = lengths - 1 - number * width  # of each prompt, its last token's place in this chunk
+        found = jnp.take_along_axis(hidden[:, 0], jnp.clip(end, 0, width - 1)[:, None, None], axis=1)[:, 0]
+        return turn + 1, jnp.where(((end >= 0) & (end < width))[:, None], found, last), cache
 
-    # Turns are counted up to a constant, by which a plan knows how many there can be.
+    # The loop counts from `beyond` up to a constant, from which `--job plan` knows how many turns there can be.
     _, last, cache = jax.lax.while_loop(lambda carry: carry[0] < count, chunk, (beyond, last, cache))
     shared = [KeyValues(layer.keys[..., :size], layer.values[..., :size, :]) for layer in cache.layers]
     return last, Prefix(shared, lengths)
@@ -134,25 +140,25 @@ def extend(
 ) -> tuple[Float[Array, "P G T D"], PyTree]:
     """Hidden states of tokens that continue the prefix, and the cache with those tokens in it.
 
-    Without a cache the tokens are whole completions, each causal in itself. With one they
-    continue the last `used` cached tokens of their row, so a row starts anew with `used = 0`. The caller sees to it
-    that `used + T` fits, and that several tokens at once do not pass the end of the ring. All rows write at every call:
-    one may start anew, but not pause.
+    Without a cache the tokens are whole completions, each causal in itself. With one they continue the last `used`
+    cached tokens of their row, so a row starts anew with `used = 0`. Every row writes to the cache at every call: it
+    may start anew, but not pause. The caller sees to it that `used + T` fits, and that several tokens at once do not
+    pass the end of the ring.
     """
     own = jnp.arange(tokens.shape[2])[None, None, :]
     if used is not None:
         own = used[..., None] + own
     places = jnp.broadcast_to(prefix.lengths[:, None, None] + own, tokens.shape)
-    return _rows(policy, tokens, places, prefix, cache, used)
+    return _extend(policy, tokens, places, prefix, cache, used)
 
 
 def forward(
     policy: Decoder, tokens: Int[Array, "P C"], prompt_lengths: Int[AnyArray, " P"], packed: Packed
 ) -> Float[Array, "P C D"]:
-    """Hidden states of prompts and all their completions, packed, for training and scoring.
+    """Hidden states of prompts and all their completions, packed without padding, for training and scoring.
 
-    Of each token the same as by `extend(completions, prefill(prompts))`. But each layer's weights are used once for
-    both, the prefix of only one layer exists at a time, and nothing but attention sees padding.
+    They are the same as those of `extend(completions, prefill(prompts))`. But each layer's weights are used once for
+    prompts and completions, the prefix of only one layer exists at a time, and only attention computes padding.
     """
 
     def attention(_, query, key, value):
@@ -172,7 +178,7 @@ class Head(NamedTuple):
 
     Attributes:
       weights: in the compute dtype; carry no gradient.
-      wide: the same in float32: never computed, for it only receives the gradient.
+      wide: the same in float32. Nothing is computed with it: it is there to receive the gradient, in float32.
     """
 
     weights: Float[Array, "*ways V D"]
@@ -184,12 +190,12 @@ def unembed(policy: Decoder | Head, hidden: Float[Array, "*rows D"]) -> Float[Ar
     f32 = {"preferred_element_type": jnp.float32}
     if isinstance(policy, Head):
         return head_logits(hidden, *policy)
-    if isinstance(policy.layers, Block):
-        if policy.config.tied:
-            return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], **f32)
-        return jnp.einsum("...D,DV->...V", hidden, policy.head[...], **f32)
-    head = policy.embed if policy.config.tied else policy.head
-    return jnp.moveaxis(jnp.tensordot(head[...], jnp.moveaxis(hidden, -1, 0), 1, **f32), 0, -1)
+    if is_view(policy):
+        head = policy.embed if policy.config.tied else policy.head
+        return jnp.moveaxis(jnp.tensordot(head[...], jnp.moveaxis(hidden, -1, 0), 1, **f32), 0, -1)
+    if policy.config.tied:
+        return jnp.einsum("...D,VD->...V", hidden, policy.embed[...], **f32)
+    return jnp.einsum("...D,DV->...V", hidden, policy.head[...], **f32)
 
 
 def spread(policy: Decoder, ways: int) -> Head:
@@ -203,52 +209,19 @@ def spread(policy: Decoder, ways: int) -> Head:
     return Head(jax.lax.stop_gradient(copies), copies.astype(jnp.float32))
 
 
-def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
-    """The policy for decoding: cast to `dtype`, a list of layers in place of the stacked ones, outputs in front.
+def _extend(policy: Decoder, tokens, places, prefix: Prefix | None, cache: Cache | None, used):
+    """Hidden states of tokens that follow a prefix, a cache, both or nothing, at the given positions.
 
-    Decoding over stacked weights would copy every layer's slice every step (measured 1.5 times slower on CPU), and
-    few rows are multiplied faster from the left: hidden states have their features in front. On CPU `out` and `down`
-    are two halves each: with no other matmul beside it, one takes longer than two do (benchmarks/RESULTS.md).
+    The second result is the cache with the tokens in it; without a cache it is each layer's keys and values of them.
     """
-    view = jax.tree.map(lambda x: x.astype(dtype), policy)
-
-    def turned(param: nnx.Param) -> nnx.Param:
-        """Its width before its outputs moved behind them, or the other way round."""
-        if "embed" not in param.axes:
-            return param
-        place = param.axes.index("embed")
-        others = param.axes[:place] + param.axes[place + 1 :]
-        value = jnp.moveaxis(param[...], place, -1 if place == 0 else 0)
-        return nnx.Param(value, axes=("embed", *others) if place else (*others, "embed"))
-
-    def halves(param: nnx.Param) -> Any:
-        return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.split(param[...], 2)])
-
-    place = here()
-    halved = place is not None and place.device.platform == "cpu"
-
-    def layer(index: int) -> Block:
-        one = lambda p: turned(nnx.Param(p[...][index], axes=p.axes[1:]))
-        block = jax.tree.map(one, view.layers, is_leaf=lambda x: isinstance(x, nnx.Param))
-        if halved:
-            block.out, block.down = halves(block.out), halves(block.down)
-        return block
-
-    view.layers = nnx.List([layer(i) for i in range(policy.config.layers)])
-    if not policy.config.tied:
-        view.head = turned(view.head)
-    return view
-
-
-def _rows(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cache | None, used):
-    """Hidden states of tokens behind prefix and cache, and the cache with them, or each layer's keys and values."""
     ring = None if cache is None else ring_of(cache, used, tokens.shape[2])
 
     def attention(held, query, key, value):
         shared, cached = held
         own = _own(key, value)
         if ring is not None:
-            # Of the shape in which it is read: else XLA on CPU writes once more for that, into a copy of the cache.
+            # Keys and values already have the axes in which they are read. Otherwise XLA on CPU would bring them into
+            # that order at every step, by way of a copy of the cache.
             write = partial(jax.lax.dynamic_update_slice_in_dim, start_index=ring.place)
             keys, values = write(cached.keys, own.keys, axis=3), write(cached.values, own.values, axis=2)
             own = Own(keys, values, ring.visible)
@@ -256,40 +229,50 @@ def _rows(policy: Decoder, tokens, positions, prefix: Prefix | None, cache: Cach
         return attend(query, prompt, own), KeyValues(own.keys, own.values)
 
     held = tuple(None if part is None else part.layers for part in (prefix, cache))
-    hidden, made = _decode(policy, tokens, positions, attention, held, "none" if cache is not None else policy.remat)
+    hidden, made = _decode(policy, tokens, places, attention, held, "none" if cache is not None else policy.remat)
     if cache is not None:
         made = Cache(made, (cache.next + tokens.shape[2]) % capacity_of(cache))
     return hidden, made
 
 
 def _own(key: Float[Array, "P G T K H"], value: Float[Array, "P G T K H"]) -> Own:
-    """Keys and values of whole rows, as attention reads them."""
+    """Keys and values of whole rows, with the axes in the order in which attention reads them."""
     rows = lambda heads: heads.reshape(-1, *heads.shape[2:])
     return Own(jnp.moveaxis(rows(key), 1, -1), jnp.moveaxis(rows(value), 1, -2), None)
 
 
-def _decode(policy: Decoder, tokens, positions, attention: Callable, held: Any, remat: Remat):
-    """Runs all layers; returns normalized hidden states, and what attention has made in each layer.
+def _decode(policy: Decoder, tokens, places, attention: Callable, held: Any, remat: Remat):
+    """Normalized hidden states [P, G, T, D] of tokens after all layers, and what attention keeps of each layer.
 
-    `attention(held, query, key, value)` sees each layer's part of `held` and heads [P, G, T, N, H].
+    Args:
+      policy: stacked, or a sampling view.
+      tokens: [P, G, T].
+      places: their positions, [P, G, T].
+      attention: (the layer's part of `held`, query, key, value), heads [P, G, T, N, H], to (mixed heads, kept).
+      held: for each layer what its attention needs to know, stacked or a list as the layers are.
+      remat: see `models.config.Remat`.
     """
+    way = FIRST if is_view(policy) else LAST
     hidden = constrain(lookup(policy.embed[...], tokens), "batch", None, None, None)
-    first = not isinstance(policy.layers, Block)
-    by = turns(positions, policy.config, first=first)
+    turns = way.turns(places, rope_frequencies(policy.config))
 
     def layer(hidden, inputs):
-        block, held = inputs
-        return _block(policy.config, block, hidden, by, partial(attention, held), first=first)
+        weights, held = inputs
+        return block(way, policy.config, weights, hidden, turns, partial(attention, held))
 
-    if isinstance(policy.layers, Block):
-        hidden, made = jax.lax.scan(_rematerialized(layer, remat), hidden, (policy.layers, held))
-    else:
-        made, hidden = [], jnp.moveaxis(hidden, -1, 0)
-        for i, block in enumerate(policy.layers):
-            hidden, one = layer(hidden, (block, tuple(None if part is None else part[i] for part in held)))
-            made.append(one)
-        hidden = jnp.moveaxis(hidden, 0, -1)
-    return _rms_norm(hidden, policy.norm[...], policy.config.norm_eps), made
+    hidden, kept = _each_layer(layer, way.enter(hidden), policy.layers, held, remat)
+    return rms_norm(way.leave(hidden), policy.norm[...], policy.config.norm_eps), kept
+
+
+def _each_layer(layer: Callable, hidden: Array, layers: Any, held: Any, remat: Remat) -> tuple[Array, Any]:
+    """Runs one layer after the other: stacked ones as a loop, those of a list unrolled."""
+    if not isinstance(layers, nnx.List):
+        return jax.lax.scan(_rematerialized(layer, remat), hidden, (layers, held))
+    kept = []
+    for i, weights in enumerate(layers):
+        hidden, one = layer(hidden, (weights, tuple(None if part is None else part[i] for part in held)))
+        kept.append(one)
+    return hidden, kept
 
 
 def _rematerialized(layer: Callable, remat: Remat) -> Callable:
@@ -298,72 +281,3 @@ def _rematerialized(layer: Callable, remat: Remat) -> Callable:
         return layer
     dots = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
     return jax.checkpoint(layer, prevent_cse=False, policy=dots if remat == "dots" else None)
-
-
-def _block(config: DecoderConfig, block: Block, hidden, by, attention: Callable, *, first: bool):
-    """One layer. Returns the new hidden states and what attention has made.
-
-    Hidden states are [P, G, T, D] and heads [P, G, T, N, H]; with `first` features come first, [D, P, G, T] and
-    [N, H, P, G, T], and the weights have their outputs in front, see `sampling_view`.
-    """
-    # Without this XLA all-reduces whole-batch activations on an FSDP mesh instead of gathering weights.
-    hidden = constrain(hidden, *((None, "batch", None, None) if first else ("batch", None, None, None)))
-    axis, of_heads = (0, 1) if first else (-1, -1)
-    x = _rms_norm(hidden, block.attention_norm[...], config.norm_eps, axis)
-    query, key, value = (_split_heads(x, w[...], first) for w in (block.query, block.key, block.value))
-    if config.qkv_bias:
-        rows = (2, 3, 4) if first else (0, 1, 2)
-        biases = (block.query_bias, block.key_bias, block.value_bias)
-        query, key, value = (
-            heads + jnp.expand_dims(bias[...], rows) for heads, bias in zip((query, key, value), biases, strict=True)
-        )
-    if config.qk_norm:
-        query = _rms_norm(query, block.query_norm[...], config.norm_eps, of_heads)
-        key = _rms_norm(key, block.key_norm[...], config.norm_eps, of_heads)
-    query, key = rotate(query, by, of_heads), rotate(key, by, of_heads)
-    if first:
-        query, key, value = (jnp.moveaxis(heads, (0, 1), (-2, -1)) for heads in (query, key, value))
-    mixed, made = attention(query, key, value)
-    hidden = hidden + _merge_heads(mixed, block.out, first)
-
-    x = _rms_norm(hidden, block.mlp_norm[...], config.norm_eps, axis)
-    gated = jax.nn.silu(_project(x, block.gate[...], first)) * _project(x, block.up[...], first)
-    return hidden + _narrow(gated, block.down, first), made
-
-
-def _project(x: Array, w: Array, first: bool) -> Array:
-    """x w over the last axis of x, or with `first` w x over its first one."""
-    return jnp.tensordot(w, x, 1) if first else matmul(x, w)
-
-
-def _split_heads(x: Array, w: Array, first: bool) -> Array:
-    """The projection of hidden states to heads, as one plain matmul."""
-    if first:
-        out = _project(x, w.reshape(-1, w.shape[-1]), first)
-        return out.reshape(*w.shape[:-1], *out.shape[1:])
-    out = _project(x, w.reshape(w.shape[0], -1), first)
-    return out.reshape(*out.shape[:-1], *w.shape[1:])
-
-
-def _merge_heads(mixed: Float[Array, "P G T N H"], w: Any, first: bool) -> Array:
-    """The output projection."""
-    mixed = mixed.reshape(*mixed.shape[:3], -1)
-    return _narrow(jnp.moveaxis(mixed, -1, 0) if first else mixed, w, first)
-
-
-def _narrow(x: Array, w: Any, first: bool) -> Array:
-    """Back to the width of hidden states, as one plain matmul or one for each of the weight's halves.
-
-    For two contracted axes XLA would transpose the weights at every step.
-    """
-    if isinstance(w, nnx.List):
-        return jnp.concatenate([_narrow(x, half, first) for half in w])
-    w = w[...]
-    return _project(x, w.reshape(w.shape[0], -1) if first else w.reshape(-1, w.shape[-1]), first)
-
-
-def _rms_norm(x: Float[Array, "*rows"], scale: Float[Array, " X"], eps: float, axis: int = -1) -> Array:
-    """x / rms(x) over `axis` in float32, then scaled in x's dtype, as Llama does."""
-    wide = x.astype(jnp.float32)
-    normal = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=axis, keepdims=True) + eps)
-    return normal.astype(x.dtype) * jnp.expand_dims(scale, [i for i in range(x.ndim) if i != axis % x.ndim])

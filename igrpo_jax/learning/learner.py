@@ -1,48 +1,24 @@
-"""The update: gradients of the loss summed over micro-batches, AdamW."""
+"""The programs of an update: what is compiled for which shapes, where its arrays lie, and what it may overwrite.
+
+The mathematics is elsewhere: `igrpo_jax.learning.gradients` has the loss of a micro-batch and its gradient,
+`igrpo_jax.learning.optimizer` has AdamW.
+"""
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from igrpo_jax.config import Config, OptimConfig
-from igrpo_jax.learning.logprobs import Scored, completion_logprobs
+from igrpo_jax.config import Config
+from igrpo_jax.learning.gradients import Compute, Report, accumulate, empty_report, scores, whole_batch
 from igrpo_jax.learning.microbatches import Completions, Portions, micro_batches
-from igrpo_jax.losses import igrpo_loss, token_mask, token_weights
+from igrpo_jax.learning.optimizer import TrainState, adamw, adamw_step
+from igrpo_jax.losses import token_weights
 from igrpo_jax.types import Layout, Model, PyTree
-
-GAP = "sampling/logp_difference"
-"""How far the trainer's log-probabilities are from the sampler's; reported where the sampler's are known."""
-
-
-class TrainState(NamedTuple):
-    """All that training changes: with a step number it is the whole checkpoint.
-
-    Attributes:
-      params: float32 master weights, shaped like the policy.
-      moments: optax state.
-    """
-
-    params: PyTree
-    moments: optax.OptState
-
-
-def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
-    """Linear warm-up from 0 over `warmup_ratio` of the steps, then a cosine to `final_lr_ratio` of the peak.
-
-    >>> [round(learning_rate(s, 11, OptimConfig(learning_rate=1.0, warmup_ratio=0.2)), 3) for s in (0, 1, 2, 10)]
-    [0.5, 1.0, 0.973, 0.1]
-    """
-    warmup = round(config.warmup_ratio * steps)
-    if step < warmup:
-        return config.learning_rate * (step + 1) / warmup
-    progress = (step + 1 - warmup) / max(steps - warmup, 1)
-    low = config.final_lr_ratio
-    return config.learning_rate * (low + (1 - low) * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
 
 class Learner:
@@ -60,20 +36,21 @@ class Learner:
         """
         self._layout, self._config = layout, config
         optimizer = adamw(config.optim)
-        abstract = TrainState(abstract_params, jax.eval_shape(optimizer.init, abstract_params))
-        self.shardings: TrainState = layout.train_shardings(abstract)
-        self.abstract = abstract
-        place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-        self.placed: TrainState = jax.tree.map(place, abstract, self.shardings)
+        self.abstract = TrainState(abstract_params, jax.eval_shape(optimizer.init, abstract_params))
+        self.shardings: TrainState = layout.train_shardings(self.abstract)
+        self.placed: TrainState = _placed(self.abstract, self.shardings)
         self.num_parameters = sum(x.size for x in jax.tree.leaves(abstract_params))
-        view_shape = jax.eval_shape(partial(model.sampling_view, dtype=dtype), abstract_params)
-        view_places = layout.decode_shardings(view_shape)
-        self.placed_view: PyTree = jax.tree.map(place, view_shape, view_places)
-        self.view = jax.jit(partial(model.sampling_view, dtype=dtype), out_shardings=view_places)
         self._init = jax.jit(optimizer.init, out_shardings=self.shardings.moments)
+
+        view = partial(model.sampling_view, dtype=dtype)
+        view_shapes = jax.eval_shape(view, abstract_params)
+        view_shardings = layout.decode_shardings(view_shapes)
+        self.placed_view: PyTree = _placed(view_shapes, view_shardings)
+        self.view = jax.jit(view, out_shardings=view_shardings)
+
         scalar = layout.train_shardings(jax.ShapeDtypeStruct((), jnp.float32))
-        shards = layout.num_row_shards
-        compute = {"model": model, "dtype": dtype, "chunk": config.train.logprob_chunk, "shards": shards}
+        shards, chunk = layout.num_row_shards, config.train.logprob_chunk
+        compute = Compute(model=model, dtype=dtype, chunk=chunk, shards=shards)
         self._compiled: set[str] = set()
         self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type"), out_shardings=scalar)
         self._zeros = jax.jit(
@@ -81,17 +58,17 @@ class Learner:
             out_shardings=self.shardings.params,
         )
         self._accumulate = jax.jit(
-            partial(_accumulate, config=config, **compute),
+            partial(accumulate, algorithm=config.algorithm, compute=compute),
             donate_argnames=("grads", "report"),
             out_shardings=(self.shardings.params, scalar),
         )
-        # Gradients are read once more here and have no output that could take their place.
+        # The gradient is not donated: no output has room for it that the state does not already give.
         self._apply = jax.jit(
             partial(_apply, optimizer=optimizer),
             donate_argnames=("state",),
             out_shardings=(self.shardings, scalar),
         )
-        self._score = jax.jit(lambda *scored: _scores(*scored, **compute).logprobs)
+        self._score = jax.jit(lambda *scored: scores(*scored, compute=compute).logprobs)
 
     def init(self, params: PyTree) -> TrainState:
         """A fresh optimizer around the given master weights."""
@@ -183,29 +160,9 @@ class Learner:
         """What of a micro-batch its log-probabilities depend on."""
         return self._layout.rows((part.prompts, part.prompt_lengths, part.tokens, part.packed))
 
-    def report(self, part: Completions) -> PyTree:
+    def report(self, part: Completions) -> Report:
         """Zeros to add a term's metrics to."""
-        names = ["loss", "tokens", "entropy", "kl", *(f"clip_ratio/{name}_mean" for name in ("low", "high", "region"))]
-        if part.sampled_logprobs is not None:
-            names += [f"{GAP}/mean", f"{GAP}/max"]
-        return self._layout.everywhere({name: np.float32(0) for name in names})
-
-
-def adamw(config: OptimConfig) -> optax.GradientTransformation:
-    """Global-norm clip and AdamW up to the learning rate, which is a traced argument of the update."""
-
-    def clip(grads: PyTree, _: PyTree) -> PyTree:
-        # One factor for all: `optax.clip_by_global_norm` divides each number, and XLA on CPU does not fuse a division
-        # into what makes the two moments but keeps its result, a second gradient.
-        norm = optax.tree.norm(grads)
-        factor = jnp.where(norm > config.max_grad_norm, config.max_grad_norm / norm, 1.0)
-        return jax.tree.map(lambda grad: factor * grad, grads)
-
-    return optax.chain(
-        optax.stateless(clip),
-        optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.adam_epsilon),
-        optax.add_decayed_weights(config.weight_decay),
-    )
+        return self._layout.everywhere(empty_report(part))
 
 
 def _several(terms: Sequence[Portions]) -> bool:
@@ -213,48 +170,15 @@ def _several(terms: Sequence[Portions]) -> bool:
     return sum(term.most for term in terms) > 1
 
 
-def _cast(params: PyTree, dtype: Any) -> PyTree:
-    return jax.tree.map(lambda x: x.astype(dtype), params)
+def _placed(shapes: PyTree, shardings: PyTree) -> PyTree:
+    """Shapes of arrays that lie where the shardings say."""
+    place = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    return jax.tree.map(place, shapes, shardings)
 
 
-def _scores(params, prompts, prompt_lengths, tokens, packed, temperature, *, model, dtype, chunk, shards) -> Scored:
-    """What float32 master weights make of completions, computed in `dtype`, `chunk` tokens of a shard at a time."""
-    chunk = max(chunk * shards // len(tokens), 1)
-    return completion_logprobs(
-        model, _cast(params, dtype), prompts, prompt_lengths, tokens,
-        temperature=temperature, chunk=chunk, shards=shards, packed=packed,
-    )  # fmt: skip
-
-
-def _loss(params, part: Completions, temperature, *, config: Config, **compute: Any):
-    """Loss of one micro-batch, and metrics: sums, but for maxima."""
-    scored = _scores(params, part.prompts, part.prompt_lengths, part.tokens, part.packed, temperature, **compute)
-    loss, metrics = igrpo_loss(scored.logprobs, part.batch, config.algorithm)
-    mask = token_mask(part.batch.lengths, part.tokens.shape[-1])
-    metrics |= {"loss": loss, "tokens": mask.sum(dtype=jnp.float32), "entropy": (scored.entropy * mask).sum()}
-    if part.sampled_logprobs is not None:
-        gap = jnp.abs(scored.logprobs - part.sampled_logprobs) * mask
-        metrics |= {f"{GAP}/mean": gap.sum(), f"{GAP}/max": gap.max()}
-    return loss, metrics
-
-
-def _accumulate(params, grads, report, part: Completions, temperature, **static: Any):
-    """Adds a micro-batch's gradient, and metrics, to those so far; None where there can be no other gradient."""
-    grad = jax.grad(partial(_loss, **static), has_aux=True)
-    more, metrics = grad(params, part, temperature)
-    join = lambda name: jnp.maximum if name.endswith("/max") else jnp.add
-    report = {name: join(name)(report[name], metrics[name]) for name in report}
-    return more if grads is None else jax.tree.map(jnp.add, grads, more), report
-
-
-def _apply(state: TrainState, grads, reports, lr, *, optimizer):
+def _apply(
+    state: TrainState, grads: PyTree, reports: tuple[Report, ...], lr: jax.Array, *, optimizer: Any
+) -> tuple[TrainState, Report]:
     """One AdamW step on the gradient of all micro-batches, and the metrics of the whole batch."""
-    updates, moments = optimizer.update(grads, state.moments, state.params)
-    params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
-    metrics = dict(reports[0])
-    tokens = jnp.maximum(metrics.pop("tokens"), 1.0)
-    for name in ("entropy", f"{GAP}/mean"):
-        if name in metrics:
-            metrics[name] = metrics[name] / tokens
-    metrics |= {"loss": sum(report["loss"] for report in reports), "grad_norm": optax.tree.norm(grads)}
-    return TrainState(params, moments), metrics
+    state = adamw_step(state, grads, lr, optimizer=optimizer)
+    return state, whole_batch(reports) | {"grad_norm": optax.tree.norm(grads)}

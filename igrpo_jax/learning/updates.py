@@ -6,8 +6,10 @@ import jax
 import numpy as np
 
 from igrpo_jax.config import Config
-from igrpo_jax.learning.learner import GAP, Learner, TrainState, learning_rate
+from igrpo_jax.learning.gradients import GAP
+from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.microbatches import Completions, Portions
+from igrpo_jax.learning.optimizer import TrainState, learning_rate
 from igrpo_jax.prompts import pad_prompts
 from igrpo_jax.rollout import Rollout, Stage
 from igrpo_jax.types import Batch, PyTree

@@ -11,9 +11,10 @@ import pytest
 
 from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
 from igrpo_jax.learning import microbatches
-from igrpo_jax.learning.learner import Learner, TrainState, learning_rate
+from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.learning.microbatches import Completions
+from igrpo_jax.learning.optimizer import TrainState, learning_rate
 from igrpo_jax.losses import igrpo_loss
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.types import Batch

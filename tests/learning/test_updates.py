@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
-from igrpo_jax.learning.learner import GAP, Learner
+from igrpo_jax.learning.gradients import GAP
+from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.updates import update
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.rewards import Scores
