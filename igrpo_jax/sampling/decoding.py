@@ -145,7 +145,7 @@ def _copy_prompts(
       target: which slots; n = S / shards where a shard's list has ended.
     """
 
-    def put(slots: Array, prompts: Array, source: Array, target: Array) -> Array:
+    def put(slots: Array, prompts: Array, source: AnyArray, target: AnyArray) -> Array:
         prompt = prompts[source]
         return slots.at[(target, *map(slice, prompt.shape))].set(prompt, mode="drop")  # slot n does not exist
 
