@@ -74,9 +74,9 @@ class Assignment(NamedTuple):
 def assign(waiting: Sequence[Task], slots: Sequence[Slot], *, shards: int, lanes: int, room: int) -> Assignment:
     """Gives waiting samples to idle slots, until one or the other runs out, or the room for prompts to prefill.
 
-    The shard with the most idle slots is always served next. It goes on with the request whose prompt it holds. When
-    no more of that waits, it begins another, whose prompt must be prefilled: the first that no shard holds, or if there
-    is none the first of all, whose work it then shares with other shards.
+    Of the shards that can get work, the one with the most idle slots is always served next, in its first idle slot. It
+    goes on with the request whose prompt it holds. When no more of that waits, it begins another, whose prompt must be
+    prefilled: the first that no shard holds, or if there is none the first of all, whose work it shares from then on.
 
     Args:
       waiting: a task for each request that has samples without a slot; who stands first is served first.
