@@ -1,4 +1,4 @@
-"""Softmax attention over two runs of keys as if they were one: those of a shared prompt and of a sample's own tokens."""
+"""Softmax attention over two runs of keys as if they were one: a shared prompt's, and a sample's own tokens'."""
 
 from typing import NamedTuple
 
