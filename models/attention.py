@@ -1,4 +1,4 @@
-"""Attention over several runs of keys, merged as if they were one: the shared prompt and a completion's own tokens."""
+"""Softmax attention over two runs of keys as if they were one: a shared prompt's, and a sample's own tokens'."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,10 @@ AnyArray = jax.Array | np.ndarray
 
 
 class Prompt(NamedTuple):
-    """Keys and values of the prompt that all G samples of a problem share; `lengths` of the L slots are real."""
+    """Keys and values of the prompt that all G samples of a problem share.
+
+    Of its L slots the first `lengths` hold tokens; the others are padding, which no query sees.
+    """
 
     keys: Float[Array, "P K H L"]
     values: Float[Array, "P K L H"]
@@ -22,10 +25,10 @@ class Prompt(NamedTuple):
 
 
 class Own(NamedTuple):
-    """Keys and values of a completion's own tokens in C slots, of B = P G rows.
+    """Keys and values of completions' own tokens, one row of C slots for each of the B = P G completions.
 
-    `visible` says which slots each query sees; None means that the queries are those of the C slots themselves, each of
-    which sees itself and what comes before it.
+    `visible` says which slots each query sees. None means causal attention: the queries are those of the C slots
+    themselves, and each sees itself and the slots before it.
     """
 
     keys: Float[Array, "B K H C"]
@@ -37,7 +40,10 @@ BLOCK = 128
 """Most queries of a completion or prompt whose scores exist at once."""
 
 SEGMENTS = 4
-"""Most differently shaped parts that one attention is compiled as; blocks of one part run in a loop."""
+"""Most parts that many queries are cut into; each part is compiled for itself and runs its blocks in a loop.
+
+In causal attention a part leaves out the keys behind it: more parts compute less and take longer to compile.
+"""
 
 UNSEEN = -1e30
 """Score of a key that a query does not see: finite, so that a run of no visible key has no NaN in it."""
@@ -46,10 +52,10 @@ UNSEEN = -1e30
 def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
     """Softmax attention of every query over the prompt and its own tokens together.
 
-    The prompt is read once a problem: its keys are never repeated G times. More than `BLOCK` queries are taken in
-    blocks that the backward pass recomputes one by one, so memory grows with T and with L but never with their product;
-    a causal block does not touch the keys behind it. Where the platform has a flash kernel that is used instead, for
-    which every completion has a copy of its prompt's keys.
+    The prompt's keys are read once a problem and never repeated G times. More than `BLOCK` queries are taken in blocks,
+    which the backward pass recomputes one by one, so memory grows with T and with L but never with their product. A
+    causal block leaves out the keys that stand behind (see `SEGMENTS`). Where the platform has a flash
+    kernel, that is used instead of blocks; for it every completion has a copy of its prompt's keys.
     """
     t = queries.shape[2]
     if t <= BLOCK:
@@ -68,9 +74,12 @@ def attend(queries: Float[Array, "P G T N H"], prompt: Prompt | None, own: Own) 
 
 
 class Partial(NamedTuple):
-    """Attention over some of the keys: numerators and denominators of the softmax, both divided by exp(peak).
+    """Attention over some of the keys, not yet normalized, so that it can be merged with attention over others.
 
-    A normalized output and its log-sum-exp are such a thing too: `Partial(out, ones, logsumexp)`.
+    Attributes:
+      out: numerator of the softmax average, Σ exp(score - peak) value.
+      total: its denominator, Σ exp(score - peak).
+      peak: the largest score. A normalized output and its log-sum-exp are `Partial(out, ones, logsumexp)`.
     """
 
     out: Float[Array, "*rows H"]
@@ -84,13 +93,13 @@ def attend_run(
     values: Float[Array, "B K C H"],
     visible: Bool[Array, "#B #T C"],
 ) -> Partial:
-    """Attention over one run of keys in plain XLA.
+    """Attention over one run of keys, written in plain XLA operations.
 
     Args:
-      queries: N is a multiple of K.
-      keys: in C slots.
+      queries: of B rows; N is a multiple of K.
+      keys: C slots a row.
       values: likewise.
-      visible: the slots that each query sees; none at all gives a result that `merge` leaves out.
+      visible: the slots that each query sees. A query may see none: its result then has no weight in `merge`.
 
     Returns:
       float32[B, T, N, ...].
@@ -98,9 +107,9 @@ def attend_run(
     b, t, n, h = queries.shape
     k = keys.shape[1]
     f32 = {"preferred_element_type": jnp.float32}
-    # Heads before queries, so that both products are plain batched matmuls: several times as fast on CPU.
+    # Heads come before queries, which makes both products plain batched matmuls: several times as fast on CPU.
     q = queries.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4).reshape(b, k, -1, h)
-    # Added and not selected: the backward pass of a selection would keep the mask, as large as the scores.
+    # The mask is added, not selected by: the backward pass of `where` would keep it, as large as the scores.
     unseen = jnp.where(visible, 0.0, UNSEEN)[:, None, None]
     scores = h**-0.5 * jnp.einsum("BKMH,BKHC->BKMC", q, keys, **f32)
     scores = scores.reshape(b, k, n // k, t, -1) + unseen
@@ -113,14 +122,14 @@ def attend_run(
 
 
 def merge(first: Partial, second: Partial) -> Partial:
-    """Attention over the keys of both as if they were one run."""
+    """Attention over two runs of keys as if they were one, from the attention over each."""
     peak = jax.lax.stop_gradient(jnp.maximum(first.peak, second.peak))
     a, b = jnp.exp(first.peak - peak), jnp.exp(second.peak - peak)
     return Partial(a * first.out + b * second.out, a * first.total + b * second.total, peak)
 
 
 def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | int) -> Float[Array, "P G T N H"]:
-    """All queries at once; those of causal own tokens begin with slot `start`."""
+    """`attend` for all queries at once. In causal attention the first query is that of slot `start`."""
     p, g, t, n, h = queries.shape
     fold = lambda x: x.reshape(p * g, *x.shape[2:])
     split = lambda x: x.reshape(p, g, t, *x.shape[2:])
@@ -138,8 +147,11 @@ def _attend(queries, prompt: Prompt | None, own: Own, start: Int[Array, ""] | in
 
 
 def _kernel(place: Place, queries: Float[Array, "P G T N H"], own: Own) -> Kernel | None:
-    """The mesh's kernel for these queries, if it has one."""
-    # A ring's slots are in no order that a kernel knows, and query heads must lie beside their key heads.
+    """The flash kernel of the mesh's devices for these queries; None where there is none.
+
+    Kernels know causal attention only, not the slots of a ring. On a mesh each device has its own heads, so query heads
+    must lie on the devices of their key heads.
+    """
     if not place.flash or own.visible is not None:
         return None
     if place.ways("heads", queries.shape[3]) != place.ways("kv_heads", own.keys.shape[1]):
@@ -148,7 +160,7 @@ def _kernel(place: Place, queries: Float[Array, "P G T N H"], own: Own) -> Kerne
 
 
 def _attend_kernel(place: Place, kernel: Kernel, queries, prompt: Prompt | None, own: Own) -> Float[Array, "P G T N H"]:
-    """All samples of a problem as rows of their own, each with a copy of the prompt's keys."""
+    """`attend` by a flash kernel: every sample is a row of its own, with a copy of its prompt's keys in front."""
 
     def local(queries, keys, values, *prompt):
         p, g, t, n, h = queries.shape
@@ -170,13 +182,13 @@ def _attend_kernel(place: Place, kernel: Kernel, queries, prompt: Prompt | None,
 
 
 def _attend_blocks(queries, prompt: Prompt | None, own: Own, start: int, end: int, size: int):
-    """Queries `start` to `end`, `size` at a time."""
+    """`attend` for queries `start` to `end`, `size` at a time in a loop."""
     seen = end if own.visible is None else own.values.shape[2]
     visible = None if own.visible is None else own.visible[:, :, start:end]
     queries = queries[:, :, start:end]
 
     def block(first, queries, visible, prompt, keys, values):
-        # The slices are taken here, where the backward pass makes them anew instead of keeping a copy of each.
+        # Keys are sliced inside the recomputed function: the backward pass slices again and keeps no copy a block.
         return _attend(queries, prompt, Own(keys[..., :seen], values[..., :seen, :], visible), first)
 
     if end - start <= size:

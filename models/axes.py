@@ -1,7 +1,7 @@
-"""Logical axis names of weights and activations, and the one hook through which a mesh reaches the model.
+"""Names for the axes of weights and activations, and the one hook through which a mesh reaches the model.
 
-A weight says what its axes are (`weight(..., embed=D, heads=N)`); `sharding.rules` says where such axes go. Without an
-active mesh `constrain` does nothing, so the model runs on one device without knowing of any.
+A weight says what its axes are (`weight(..., embed=D, heads=N)`); `sharding.rules` says over which axes of the mesh
+they are split. Without an active mesh `constrain` does nothing, so on one device the model knows of no mesh.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,12 +14,12 @@ import jax
 Axes = tuple[str | None, ...]
 
 AXES = ("batch", "layers", "embed", "heads", "kv_heads", "head_dim", "mlp", "vocab")
-"""Every logical axis name there is."""
+"""All logical axis names."""
 
 
 @runtime_checkable
 class Place(Protocol):
-    """What a mesh does for the model; `sharding.Layout` makes one."""
+    """What the model asks of a mesh; `sharding.layout.MeshPlace` is one."""
 
     device: Any
     """One of its devices, all of which are alike."""
@@ -49,13 +49,13 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
 
 
 def here() -> Place | None:
-    """The active mesh's place."""
+    """What the active mesh offers the model; None without one."""
     return _place.get()
 
 
 @contextmanager
 def placed(place: Place) -> Iterator[None]:
-    """Makes whatever is traced inside lie on that place."""
+    """Makes a place the active one for whatever is traced inside."""
     token = _place.set(place)
     try:
         yield

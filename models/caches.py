@@ -1,4 +1,4 @@
-"""What completions attend to: prompts' keys and values, and the ring of each completion's own."""
+"""Keys and values that are kept: of prompts (`Prefix`), and of the completions being decoded (`Cache`, a ring)."""
 
 from typing import Any, NamedTuple
 
@@ -14,10 +14,10 @@ PyTree = Any
 
 
 class KeyValues(NamedTuple):
-    """Keys and values of one layer, or of all: stacked arrays for a stacked policy, one entry a layer for a view.
+    """Keys and values of one layer, or, with layers as the leading axis, of all layers of a stacked policy.
 
-    Slots are the last axis of the keys and the last but one of the values, so that both of attention's products read
-    them as they lie.
+    Slots are the last axis of the keys and the last but one of the values: the order in which attention's two products
+    read them, so neither is transposed.
     """
 
     keys: Float[Array, "..."]
@@ -25,18 +25,29 @@ class KeyValues(NamedTuple):
 
 
 class Prefix(NamedTuple):
-    """What completions attend to, one row a problem: of each layer keys [P, K, H, L] and values [P, K, L, H]."""
+    """Keys and values of prompts, to which all their completions attend.
+
+    Attributes:
+      layers: keys [P, K, H, L] and values [P, K, L, H] of each layer: a list of `KeyValues` under a sampling view, one
+        stacked `KeyValues` under a stacked policy.
+      lengths: tokens of each prompt; slots behind them are padding.
+    """
 
     layers: Any
     lengths: Int[AnyArray, " P"]
 
 
 class Cache(NamedTuple):
-    """The completions' own tokens, of each layer keys [P G, K, H, capacity] and values [P G, K, capacity, H].
+    """Keys and values of the tokens that each completion has decoded so far.
 
-    The slots are a ring: all rows write what comes next into the same slot, `next`, wherever they are in their own
-    completions, and see as many of the slots before it as they have tokens. A slot of its own for each row would be a
-    scatter, for which the TPU compiler writes row by row and copies the cache.
+    The slots are a ring. At each step all rows write into the same slot, `next`, however long their completions are,
+    and each row sees as many of the slots before it as it has tokens. If each row wrote to a slot of its own, that
+    would be a scatter, for which the TPU compiler writes row by row and copies the cache.
+
+    Attributes:
+      layers: keys [P G, K, H, capacity] and values [P G, K, capacity, H] of each layer, a list or stacked like those of
+        a `Prefix`.
+      next: the slot that is written next.
     """
 
     layers: Any
@@ -51,7 +62,7 @@ class Ring(NamedTuple):
 
 
 def new_cache(policy: Any, prefix: Prefix, num_samples: int, capacity: int) -> Cache:
-    """An empty cache of `capacity` own tokens for `num_samples` completions of every prompt of the prefix."""
+    """An empty cache with room for `capacity` tokens of each of `num_samples` completions a prompt."""
 
     def empty(x, *last):
         *stack, p, k, _, _ = x.shape
@@ -65,7 +76,7 @@ def new_cache(policy: Any, prefix: Prefix, num_samples: int, capacity: int) -> C
 
 
 def new_prefix(policy: Any, size: int, capacity: int) -> Prefix:
-    """A prefix of `size` prompts of no token, with room for `capacity`, for a sampling view."""
+    """A prefix of `size` empty prompts with room for `capacity` tokens each, for a sampling view."""
     c = policy.config
     empty = lambda *last: constrain(
         jnp.zeros((size, c.kv_heads, *last), policy.embed[...].dtype), "batch", "kv_heads", None, None
@@ -75,15 +86,16 @@ def new_prefix(policy: Any, size: int, capacity: int) -> Prefix:
 
 
 def resize(tree: PyTree, capacity: int) -> PyTree:
-    """The same prefix or cache with room for `capacity` tokens a row; of too many the first of a prompt are kept, and
-    the last of completions.
+    """The same prefix or cache with room for `capacity` tokens a row.
+
+    If it holds more, a prompt keeps its first tokens and a completion its last.
     """
 
     def fit(x, slots):
         size = x.shape[slots]
         kept = min(size, capacity)
         if isinstance(tree, Cache):
-            # A gather: `jnp.roll` makes a second copy of all caches on CPU.
+            # By a gather, oldest slot first: `jnp.roll` makes a second copy of all caches on CPU.
             x = jnp.take(x, (tree.next + size - kept + jnp.arange(kept)) % size, axis=slots, mode="clip")
         else:
             x = jax.lax.slice_in_dim(x, 0, kept, axis=slots)
@@ -96,19 +108,25 @@ def resize(tree: PyTree, capacity: int) -> PyTree:
 
     layers = jax.tree.map(layer, tree.layers, is_leaf=lambda x: isinstance(x, KeyValues))
     if isinstance(tree, Cache):
-        # A ring begins with its oldest slot now, and the next token comes behind the newest.
+        # The oldest token is in slot 0 now, so the next one is written behind the newest.
         return Cache(layers, jnp.asarray(min(capacity_of(tree), capacity) % capacity, jnp.int32))
     return tree._replace(layers=layers)
 
 
 def capacity_of(cache: Cache) -> int:
-    """Slots of a ring."""
+    """How many tokens of a completion a cache has room for."""
     values = cache.layers[0].values if isinstance(cache.layers, list) else cache.layers.values
     return values.shape[-2]
 
 
 def ring_of(cache: Cache, used: Int[Array, "P G"], count: int) -> Ring:
-    """Where the first of `count` tokens is written, and the slots that each sees: its own and `used` more."""
+    """Where `count` new tokens of every row are written, and which slots each of them sees.
+
+    Args:
+      cache: before they are written.
+      used: tokens of each row that are in the cache already and that the new ones continue.
+      count: T; token t sees the `used` cached tokens, the new ones before it, and itself.
+    """
     token = jnp.arange(count)[None, None, :, None]
     age = (cache.next + token - jnp.arange(capacity_of(cache))[None, None, None]) % capacity_of(cache)
     return Ring(cache.next, age <= used[..., None, None] + token)

@@ -1,10 +1,10 @@
-"""The architecture of a decoder as values."""
+"""The architecture of a decoder as plain values: sizes, and which of the variants it has."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 Remat = Literal["full", "dots", "none"]
-"""What the backward pass recomputes: whole layers; all but the outputs of weight matrices; nothing."""
+"""What the backward pass recomputes: "full", whole layers; "dots", all but the outputs of weight matrices; "none"."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class DecoderConfig:
     """A pre-norm decoder with rotary grouped-query attention and a gated SiLU MLP: Llama, Mistral, Qwen2, Qwen3.
 
     Attributes:
-      family: the Hugging Face `model_type` that it came from and is exported as.
+      family: the Hugging Face `model_type` that it came from and is exported as. Nothing is computed by it.
       qkv_bias: query, key and value projections have biases (Qwen2).
       qk_norm: queries and keys are RMS-normalized a head (Qwen3).
       tied: the unembedding is the embedding.

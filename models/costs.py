@@ -1,4 +1,4 @@
-"""What a policy costs in arithmetic, from its architecture."""
+"""How much arithmetic a policy does for a token, from its architecture alone."""
 
 from typing import NamedTuple
 
@@ -6,10 +6,12 @@ from models.config import DecoderConfig
 
 
 class Costs(NamedTuple):
-    """Attributes:
-    layers: weights that every token is multiplied with, two operations each.
-    head: weights of the unembedding, for tokens that are scored or drawn.
-    pair: operations of attention for one query and one key, in all layers.
+    """Counts from which operations follow.
+
+    Attributes:
+      layers: weights of all layers that every token is multiplied with, two operations each.
+      head: weights of the unembedding, likewise for tokens that are scored or drawn.
+      pair: operations of attention for one query and one key, in all layers.
     """
 
     layers: int
@@ -18,7 +20,7 @@ class Costs(NamedTuple):
 
 
 def costs(config: DecoderConfig) -> Costs:
-    """Costs of an architecture.
+    """The counts of an architecture.
 
     >>> from models.presets import PRESETS
     >>> costs(PRESETS["tiny"])

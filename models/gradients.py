@@ -1,4 +1,4 @@
-"""Matmuls and lookups whose gradients are written out, because those that XLA makes of them are slow or imprecise."""
+"""Matmuls and lookups with gradients written by hand, where those that JAX derives are slow or imprecise."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,10 @@ from models.axes import constrain, here
 
 @jax.custom_vjp
 def lookup(table: Float[Array, "V D"], tokens: Int[Array | np.ndarray, "P *rows"]) -> Float[Array, "P *rows D"]:
-    """Rows of the table. Their gradients are added up in float32, for of a frequent token there are hundreds."""
+    """Rows of an embedding table, whose gradient is added up in float32.
+
+    A frequent token has hundreds of gradients in a batch; added up in bfloat16, the later ones would be rounded away.
+    """
     return constrain(table, "vocab", None)[tokens]
 
 
@@ -21,7 +24,7 @@ def _lookup_forward(table, tokens):
 def _lookup_backward(kept, change):
     table, tokens = kept
     place = here()
-    # Each group of rows adds up its own, on its own devices; only the sums are sent.
+    # The rows of each device are added up on that device; only the sums are sent.
     ways = 1 if place is None else place.ways("batch", tokens.shape[0])
     apart = lambda x: x.reshape(ways, -1, *x.shape[1:])
     add = lambda at, change: jnp.zeros(table.shape, jnp.float32).at[at].add(change.astype(jnp.float32))
@@ -36,10 +39,11 @@ lookup.defvjp(_lookup_forward, _lookup_backward)
 def head_logits(
     hidden: Float[Array, "*rows D"], weights: Float[Array, "V D"], wide: Float[Array, "V D"]
 ) -> Float[Array, "*rows V"]:
-    """float32 logits by the weights, whose gradient goes to `wide`, float32 and otherwise without any part in this.
+    """float32 logits `hidden weightsᵀ`, with a float32 gradient of the weights that goes to `wide`.
 
-    Left alone, the logits' float32 gradient makes the backward pass's matmuls float32 ones, and a loop over rows adds
-    up the weights' gradients in the weights' dtype.
+    `wide` has the weights in float32 and is not computed with. The gradient that JAX derives would do the backward
+    pass's matmuls in float32, because logits are, and a loop over rows would add up the weights' gradients in the
+    weights' own dtype.
     """
     return jnp.einsum("...D,VD->...V", hidden, weights, preferred_element_type=jnp.float32)
 
@@ -60,10 +64,10 @@ head_logits.defvjp(_head_forward, _head_backward)
 
 @jax.custom_vjp
 def matmul(x: Float[Array, "*rows X"], w: Float[Array, "X Y"]) -> Float[Array, "*rows Y"]:
-    """x w, whose gradients are matmuls over operands that exist in memory.
+    """x w, with a backward pass in which the operands of both matmuls are kept as arrays of their own.
 
-    Left alone, XLA on CPU fuses what is left and right of a matmul in the backward pass, activation functions for one,
-    into a transposing copy, which takes longer than the matmul.
+    Without that XLA on CPU fuses the operations around a matmul of the backward pass, such as an activation function's
+    derivative, into a transposing copy of its operand, which takes longer than the matmul.
     """
     return x @ w
 

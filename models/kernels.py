@@ -1,12 +1,12 @@
-"""Flash attention of accelerators, chosen by platform: the only place that knows one.
+"""Flash attention by the kernels of TPU and NVIDIA GPU; no other file depends on the platform's attention.
 
-A kernel attends from all T tokens of a completion at once, over its prompt and itself as one row of keys:
+A kernel attends from all T tokens of a completion at once, to its prompt and itself as one row of keys:
 
     out = kernel(queries[B, T, N, H], keys[B, L + T, K, H], values[B, L + T, K, H], lengths[B])
 
-The first L keys are a prompt's, of which `lengths` are real; the others are the completion's own, seen causally. Each
-row has a copy of its prompt's keys here, of one layer at a time: so the kernels of both platforms differentiate the
-softmax over all keys themselves, where two runs of keys would have to be merged, forward and backward, by hand.
+The first L keys are a prompt's, of which `lengths` are real; the others are the completion's own, seen causally. So
+each row needs a copy of its prompt's keys, of one layer at a time. In return the kernels differentiate the softmax over
+all keys themselves; attention over two runs of keys would have to be merged by hand, forward and backward.
 """
 
 import re
@@ -21,7 +21,7 @@ Kernel = Callable[..., Array]
 
 
 def find(device: Any, dtype: Any, head_dim: int) -> Kernel | None:
-    """The kernel of devices like this one; None where plain XLA has to do.
+    """The flash kernel for devices like this one, or None if it has none for such heads.
 
     Args:
       device: a JAX device.
@@ -36,7 +36,7 @@ def find(device: Any, dtype: Any, head_dim: int) -> Kernel | None:
 
 
 def _is_ampere(device: Any) -> bool:
-    """Whether it is an NVIDIA GPU of compute capability 8 or more; one that is only planned says nothing, and is."""
+    """Whether an NVIDIA GPU has compute capability 8 or more; one that a plan only describes is taken to have it."""
     capability = re.fullmatch(r"(\d+)\.\d+", str(getattr(device, "compute_capability", "8.0")))
     return capability is not None and int(capability[1]) >= 8
 
@@ -49,9 +49,9 @@ def splash(
     *,
     interpret: bool = False,
 ) -> Float[Array, "B T N H"]:
-    """JAX's splash attention for TPU: a prompt's empty slots are another segment.
+    """JAX's splash attention for TPU; a prompt's padding is a segment of its own, which no query sees.
 
-    It takes queries that are scaled already, so in bfloat16 they are rounded once more than in plain attention.
+    The kernel wants queries that are already scaled, so in bfloat16 they are rounded once more than in plain attention.
     """
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
@@ -59,7 +59,8 @@ def splash(
     t, heads, width = queries.shape[1:]
     prompt = keys.shape[1] - t
     rows, columns = _block(t), _block(keys.shape[1])
-    # More queries need as many more own keys, behind the real ones; more slots of the prompt stay empty.
+    # The kernel takes whole blocks. Added queries need as many added own keys, behind the real ones; the rest of what
+    # is missing to whole blocks of keys becomes padding of the prompt.
     more = -t % rows
     gap = -(keys.shape[1] + more) % columns
 
@@ -90,9 +91,10 @@ def cudnn(
     *,
     implementation: Literal["xla", "cudnn"] = "cudnn",
 ) -> Float[Array, "B T N H"]:
-    """cuDNN's flash attention: every row closed up, prompt and completion one causal sequence with its padding behind.
+    """cuDNN's flash attention; the completion moves up to its prompt's end, and all padding lies behind both.
 
-    The prompt's places have queries too, of zeros, because cuDNN's causal mask wants as many queries as keys.
+    Then prompt and completion are one causal sequence. Because cuDNN's causal mask wants as many queries as keys, the
+    prompt has queries too, of zeros.
     """
     t = queries.shape[1]
     prompt = keys.shape[1] - t
@@ -107,10 +109,10 @@ def cudnn(
 
 
 def _block(size: int) -> int:
-    """Tokens a kernel takes at once: the more the faster, but not at the price of much padding."""
+    """Tokens of a block of the splash kernel: large blocks are faster, unless they need much padding."""
     return next((block for block in (512, 256) if -size % block <= size // 8), 128)
 
 
 def _after(count: int) -> list[tuple[int, int]]:
-    """Padding behind the second of four axes."""
+    """`jnp.pad` widths that add `count` entries at the end of the second of four axes."""
     return [(0, 0), (0, count), (0, 0), (0, 0)]

@@ -1,4 +1,4 @@
-"""Architectures by name: one for smoke tests, and real shapes for planning and benchmarks with random weights."""
+"""Architectures by name: a tiny one for smoke tests, and those of real models for plans and benchmarks."""
 
 from functools import partial
 
@@ -25,7 +25,10 @@ PRESETS: dict[str, DecoderConfig] = {
         rope_scaling=RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position=8192),
     ),
 }  # fmt: skip
-"""What `random:<name>` builds. The `qwen2-*` shapes are also those of the reasoning models distilled from them."""
+"""What `--model.source random:<name>` builds with random weights.
+
+The `qwen2-*` shapes are also those of the reasoning models that were distilled from them.
+"""
 
 KNOWN = {
     "nvidia/OpenReasoning-Nemotron-7B": "qwen2-7b",
@@ -38,4 +41,4 @@ KNOWN = {
     "Qwen/Qwen2.5-0.5B-Instruct": "qwen2.5-0.5b",
     "Qwen/Qwen2.5-1.5B-Instruct": "qwen2.5-1.5b",
 }
-"""Models of the hub whose shapes these are, so that a run of them can be planned without the hub."""
+"""Which preset has the shapes of which model of the hub, so that its run can be planned without the hub."""

@@ -1,1 +1,1 @@
-"""The update: a rollout as micro-batches, gradients summed over them, the optimizer's step."""
+"""The update: a rollout is cut into micro-batches, their gradients are added up, and AdamW takes a step."""

@@ -22,10 +22,10 @@ from igrpo_jax.types import Layout, Model, PyTree
 
 
 class Learner:
-    """The jitted functions that read and change a `TrainState`."""
+    """The compiled programs that read and change a `TrainState`, for one policy, mesh and config."""
 
     def __init__(self, model: Model, layout: Layout, config: Config, abstract_params: PyTree, *, dtype: Any):
-        """Fixes the layouts of the state, so that no update ever compiles twice.
+        """Says of every program where its results lie, so that none compiles twice for arrays laid out differently.
 
         Args:
           model: see `igrpo_jax.types.Model`.
@@ -75,12 +75,12 @@ class Learner:
         return TrainState(params, self._init(params))
 
     def cut(self, whole: Completions, *, rows: int, weight: float = 1.0) -> Portions:
-        """A term of the loss as micro-batches on the host; see `micro_batches`.
+        """Cuts the completions that one term of the loss is about into micro-batches, on the host.
 
         Args:
           whole: every completion that was sampled; `batch.weights` are made here.
           rows: completions a device trains on at once, at most.
-          weight: of the term.
+          weight: factor of the term in the loss.
         """
         shares = self._weights(
             self._layout.everywhere(whole.batch.lengths),
@@ -96,7 +96,10 @@ class Learner:
         )
 
     def compile(self, terms: Sequence[Portions], *, scores: bool) -> None:
-        """Compiles the update, and with `scores` the scoring, for every shape that the terms can have; once."""
+        """Compiles the update, and with `scores` the scoring, for every shape that micro-batches can have.
+
+        What has been compiled before is not compiled again.
+        """
         number = self._layout.everywhere(np.float32(0))
         if not self._compiled:
             if _several(terms):
@@ -113,24 +116,29 @@ class Learner:
                 self._score.lower(self.placed.params, *self._scored(part), number).compile()
 
     def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Traced:
-        """What runs for a micro-batch of this shape; with `several` it adds to the gradients of earlier ones."""
+        """The program that runs for a micro-batch of this shape; see `igrpo_jax.learning.gradients.accumulate`.
+
+        Args:
+          part: a micro-batch of the shape.
+          several: whether it adds its gradient to that of other micro-batches.
+        """
         grads, number = self.placed.params if several else None, self._layout.everywhere(np.float32(0))
         part, report = self._layout.rows(part), self.report(part)
         return self._accumulate.trace(self.placed.params, grads, report, part, number)
 
     def optimizer_program(self, reports: tuple[PyTree, ...]) -> jax.stages.Traced:
-        """What runs once an update."""
+        """The program that runs once an update: AdamW's step, and the metrics of the whole batch."""
         number = self._layout.everywhere(np.float32(0))
         return self._apply.trace(self.placed, self.placed.params, reports, number)
 
     def update(
         self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
     ) -> tuple[TrainState, dict[str, jax.Array]]:
-        """One optimizer step; the old state is consumed. No result is read in between.
+        """One optimizer step on all micro-batches; the host waits for no result.
 
         Args:
           state: donated.
-          terms: of the loss, each made by `cut`: the refinements, and the drafts if they are trained on.
+          terms: the parts of the loss, each made by `cut`: refinements, and drafts if they are trained on.
           lr: learning rate of this step.
           temperature: that the completions were sampled at.
 
@@ -157,7 +165,7 @@ class Learner:
         return [self._score(params, *self._scored(part), number) for part in term.parts]
 
     def _scored(self, part: Completions) -> PyTree:
-        """What of a micro-batch its log-probabilities depend on."""
+        """The part of a micro-batch that its log-probabilities depend on, on the devices."""
         return self._layout.rows((part.prompts, part.prompt_lengths, part.tokens, part.packed))
 
     def report(self, part: Completions) -> Report:
@@ -166,7 +174,7 @@ class Learner:
 
 
 def _several(terms: Sequence[Portions]) -> bool:
-    """Whether there can be several micro-batches; a gradient to add to would take memory for nothing otherwise."""
+    """Whether an update can have several micro-batches; if not, no gradient to add to is allocated."""
     return sum(term.most for term in terms) > 1
 
 

@@ -13,13 +13,18 @@ from jaxtyping import Array, Float, Int, Shaped
 from igrpo_jax.types import AnyArray, Model, Packed, PyTree
 
 PARTS = 128
-"""Most parts of the vocabulary that are summed for themselves, as many as a mesh's tensor axis may divide it into."""
+"""Most parts of the vocabulary whose sums are taken apart, for precision; see `_sums`.
+
+A mesh's tensor axis may split the vocabulary into as many.
+"""
 
 
 class Scored(NamedTuple):
-    """Attributes:
-    logprobs: float32[P, G, T], or by slots [P, C], nats.
-    entropy: likewise, of the distribution each token was scored under; carries no gradient.
+    """Log-probabilities of tokens, and entropies of the distributions they were scored under.
+
+    Attributes:
+      logprobs: float32[P, G, T], or by slots [P, C], in nats.
+      entropy: likewise; carries no gradient.
     """
 
     logprobs: Float[Array, "P *places"]
@@ -52,10 +57,10 @@ def completion_logprobs(
       temperature: divides the logits, as sampling does; must be positive.
       chunk: tokens of a prompt's completions whose logits exist at once, at most.
       shards: number of devices that hold different rows; divides P.
-      packed: where the policy is to see which tokens; None: all of them, padding too.
+      packed: the slots in which the policy sees the tokens; None gives every token one, padding too.
 
     Returns:
-      `Scored`; values past a completion's length are finite and mean nothing.
+      `Scored`; values past a completion's length are finite but have no meaning.
     """
     p, g, t = completions.shape
     packed = packed or _padded(p, g, t, prompts.shape[1])
@@ -63,7 +68,8 @@ def completion_logprobs(
     tokens = _gather(everything, packed.places)
     hidden = model.forward(policy, tokens, prompt_lengths, packed)
 
-    # What predicts each token: the one before it, or the prompt's last. No completion is behind the G T first slots.
+    # Hidden states that predict each slot's token: of the token before it, or for a completion's first token of the
+    # prompt's last. Completions are in the first G T slots, so only these are scored.
     scored = min(g * t, tokens.shape[1])
     end = jnp.take_along_axis(jnp.asarray(packed.prompt_slots), prompt_lengths[:, None] - 1, axis=1)
     last = jnp.take_along_axis(hidden, end[..., None], axis=1)
@@ -79,7 +85,7 @@ def completion_logprobs(
 
 
 def _padded(p: int, g: int, t: int, length: int) -> Packed:
-    """A slot for every token."""
+    """`Packed` with a slot for every token, padding included."""
     places = np.broadcast_to(np.arange(g * t + length, dtype=np.int32), (p, g * t + length))
     return Packed(places, places[:, : g * t].reshape(p, g, t), places[:, g * t :])
 
@@ -102,7 +108,7 @@ def chunked_logprobs(
 ) -> Scored:
     """`log softmax(unembed(hidden) / temperature)[token]` and the entropy, at most `chunk` slots of each row at a time.
 
-    Chunks behind the first `count` slots, if that is given, are not computed, and have zeros.
+    With `count` only the first so many slots hold tokens to score: chunks behind them are not computed but are zero.
     """
     size = tokens.shape[1]
     chunk = -(-size // -(-size // chunk))
@@ -156,7 +162,7 @@ def _normalizer_and_entropy_jvp(primals, tangents):
 
 
 def _sums(weights: Float[Array, "*rows V"], values: Float[Array, "*rows V"]) -> tuple[Array, Array]:
-    """Sums over V of weights and of weights * values: within each of `PARTS` parts first, for precision."""
+    """Sums over V of weights and of weights · values; first within each of up to `PARTS` parts, for precision."""
     size = weights.shape[-1]
     # Padding a vocabulary that is split over devices would send logits between them.
     parts = math.gcd(size, PARTS) if size % 8 == 0 else PARTS

@@ -1,4 +1,4 @@
-"""Completions in micro-batches of few static shapes, formed by length on the host."""
+"""Cuts a batch of completions, on the host, into micro-batches of similar lengths that have one of a few shapes."""
 
 import math
 from typing import NamedTuple
@@ -10,13 +10,13 @@ from jaxtyping import Float, Int
 from igrpo_jax.types import AnyArray, Batch, Packed
 
 MULTIPLE = 64
-"""Shorter shapes are multiples of this many tokens."""
+"""Shapes shorter than the longest are rounded up to a multiple of this many tokens."""
 
 SHORTEST = 128
-"""Completions and prompts of fewer tokens are not worth a program of their own."""
+"""No shape is made for completions or prompts of fewer tokens: it would not be worth compiling a program."""
 
 FEWEST = 256
-"""Nor are fewer slots for a prompt and its completions."""
+"""No shape is made that has fewer slots for a prompt and its completions."""
 
 
 class Completions(NamedTuple):
@@ -28,7 +28,7 @@ class Completions(NamedTuple):
       tokens: int32[P, G, T].
       batch: what the loss needs, [P, G] or [P, G, T].
       sampled_logprobs: float32[P, G, T], the sampler's own, to report how far the trainer's are from them.
-      packed: where the policy sees which tokens; None before they are cut into micro-batches.
+      packed: the slots in which the policy sees the tokens; None before they are cut into micro-batches.
     """
 
     prompts: Int[AnyArray, "P L"]
@@ -44,11 +44,12 @@ class Portions(NamedTuple):
 
     Attributes:
       parts: the micro-batches, longest first.
-      most: how many there are without dead groups.
+      most: how many there would be if no group were dead.
       menu: an empty micro-batch of every shape that any batch of this size can be cut into.
-      real_tokens: of prompts and completions in `parts`, a prompt counted once for every row that computes it.
-      computed_tokens: slots, that is the same with the padding that all but attention sees.
-      dead_groups, groups: groups without any advantage, which `parts` leave out, and all.
+      real_tokens: tokens of prompts and completions in `parts`; a prompt counts once for every sub-group it is in.
+      computed_tokens: all slots of `parts`, so real tokens and padding.
+      dead_groups: groups whose advantages are all zero, which `parts` leave out.
+      groups: all groups of the batch.
     """
 
     parts: list[Completions]
@@ -61,7 +62,7 @@ class Portions(NamedTuple):
 
 
 def buckets(size: int, halvings: int) -> tuple[int, ...]:
-    """Ascending static lengths up to `size`: its halves too, unless they would be short or save little.
+    """Static lengths to choose from, ascending: `size` and its repeated halves, unless short or hardly shorter.
 
     >>> buckets(4096, 2), buckets(1500, 2), buckets(200, 2), buckets(160, 2), buckets(24, 2)
     ((1024, 2048, 4096), (384, 768, 1500), (128, 200), (160,), (24,))
@@ -75,7 +76,13 @@ def buckets(size: int, halvings: int) -> tuple[int, ...]:
 
 
 class Shape(NamedTuple):
-    """Of a micro-batch: L, T, and slots that a prompt and its completions lie in, L + g T where none is padding."""
+    """Static sizes of a micro-batch.
+
+    Attributes:
+      prompt: L.
+      size: T.
+      slots: C, in which a prompt and its g completions lie end to end; L + g T has room for all of them at full length.
+    """
 
     prompt: int
     size: int
@@ -83,9 +90,14 @@ class Shape(NamedTuple):
 
 
 def shapes(prompt: int, longest: int, group: int) -> tuple[Shape, ...]:
-    """Shapes for prompts and completions of up to so many tokens, `group` completions a prompt; the last takes any.
+    """All shapes that micro-batches may have, ascending; the last has room for any.
 
-    Completions are seldom all as long as the longest: most shapes have slots for a part of L + g T.
+    Completions are seldom all as long as the longest, so most shapes have fewer slots than L + g T.
+
+    Args:
+      prompt: tokens of the longest prompt.
+      longest: tokens of the longest completion.
+      group: g, completions a prompt in a micro-batch.
 
     >>> [tuple(shape) for shape in shapes(512, 1024, 4)]  # doctest: +NORMALIZE_WHITESPACE
     [(256, 256, 640), (256, 256, 960), (512, 512, 1280), (512, 512, 1920),
@@ -106,18 +118,18 @@ def shapes(prompt: int, longest: int, group: int) -> tuple[Shape, ...]:
 
 
 def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool) -> Portions:
-    """Cuts a batch into micro-batches of `rows` completions a shard, on the host.
+    """Cuts a batch into micro-batches of at most `rows` completions a shard, on the host.
 
-    A group whose G does not fit is cut into sub-groups that share the prompt, its completions sorted by length. The
-    sub-groups are sorted by what they need too, so that a micro-batch has no more slots and no longer rows than its own
-    completions and prompts need, up to the next of a few `shapes`. All micro-batches have one number of rows, no larger
-    than a batch of this size needs; what is missing is filled up with completions of length 0, which do not count.
+    A group that is larger than `rows` is cut into sub-groups, by length, each with the group's prompt. Then sub-groups
+    are sorted by the shape and the tokens they need, and neighbors form a micro-batch, which gets the smallest of the
+    `shapes` that has room for them. All micro-batches have the same number of rows; the last is filled up with
+    completions of length 0, which do not count.
 
     Args:
       whole: [P, ...] arrays of numpy, `batch.weights` made from all of it.
       rows: completions a shard trains on at once, at most.
       shards: number of devices that hold different rows.
-      keep_dead: keeps groups whose advantages are all zero; they have a gradient only if beta > 0.
+      keep_dead: whether groups whose advantages are all zero are kept; they have a gradient only if beta > 0.
 
     Returns:
       Micro-batches [p, g, ...] where p is a multiple of shards, with g = gcd(G, rows) completions a prompt and p x g at
@@ -152,7 +164,7 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
 
 
 def _sub_groups(whole: Completions, copies: int) -> Completions:
-    """The same with every group, its completions sorted by length, cut into `copies` of a prompt's rows."""
+    """Completions with every group sorted by length and cut into `copies` sub-groups, each with the prompt."""
     order = np.argsort(whole.batch.lengths, axis=1, kind="stable")
 
     def cut(x: AnyArray) -> np.ndarray:
@@ -164,7 +176,7 @@ def _sub_groups(whole: Completions, copies: int) -> Completions:
 
 
 def _take(cut: Completions, index: np.ndarray, rows: int, shape: Shape) -> Completions:
-    """Those sub-groups cut to a shape, filled up with empty ones."""
+    """The micro-batch of some sub-groups, cut to a shape and filled up with empty sub-groups to `rows` of them."""
 
     def take(x: AnyArray, length: int | None = None) -> np.ndarray:
         x = x[index][..., :length]
@@ -177,7 +189,7 @@ def _take(cut: Completions, index: np.ndarray, rows: int, shape: Shape) -> Compl
 
 
 def pack(prompt_lengths: Int[np.ndarray, " P"], lengths: Int[np.ndarray, "P G"], shape: Shape) -> Packed:
-    """The completions of each prompt one behind the other, and behind them the prompt.
+    """Where each token goes when the completions of a prompt lie end to end, and behind them the prompt.
 
     >>> pack(np.array([2]), np.array([[1, 2]]), Shape(prompt=2, size=3, slots=6))
     Packed(places=array([[0, 3, 4, 6, 7, 8]], dtype=int32), slots=array([[[0, 6, 6],

@@ -1,4 +1,4 @@
-"""What a rollout changes: its groups as micro-batches, other policies' scores of them, the optimizer's steps."""
+"""Trains on one rollout: makes its micro-batches, scores them by other policies where needed, and takes the steps."""
 
 from collections.abc import Callable
 
@@ -25,20 +25,22 @@ def update(
     step: int,
     reference: PyTree | None,
 ) -> tuple[TrainState, dict[str, float]]:
-    """The updates on one rollout; none when no group has any spread, for then there is no gradient.
+    """Trains on one rollout: `num_iterations` optimizer steps, or none if there is no gradient.
+
+    There is none when all advantages are zero and beta is too; AdamW would still move along its old momentum.
 
     Args:
-      learner: its programs.
+      learner: the compiled programs.
       state: donated.
       experience: the drafts are trained on too where the config gives them a weight.
       config: the experiment.
-      prompt_length: static prompt length of a stage.
+      prompt_length: gives the static prompt length of a stage, by its number.
       step: from 0.
-      reference: the policy that `beta` holds on to.
+      reference: the frozen policy from which the KL penalty is measured; needed if and only if `beta > 0`.
 
     Returns:
-      The new state and metrics, means over the iterations; but `sampling/logp_difference` is the first one's, and
-      `train/tokens` is the sum.
+      The new state, and metrics as means over the iterations; but `sampling/logp_difference` is that of the first, and
+      `train/tokens` is the sum over all.
     """
     algorithm = config.algorithm
     lr = learning_rate(step, config.train.steps, config.optim)
@@ -77,7 +79,10 @@ def update(
 
 
 def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config) -> Completions:
-    """A stage's whole batch on the host, with room for the scores that the loss will need."""
+    """A stage's samples as the batch to train on, on the host.
+
+    Where the loss needs other policies' log-probabilities, arrays of zeros are put in their place until they are known.
+    """
     prompts, prompt_lengths = pad_prompts(stage.prompts, prompt_length(stage.number))
     samples, algorithm = stage.samples, config.algorithm
     batch = Batch(
@@ -90,6 +95,7 @@ def completions(stage: Stage, prompt_length: Callable[[int], int], config: Confi
 
 
 def _with_scores(learner: Learner, term: Portions, params: PyTree, temperature: float, field: str) -> Portions:
+    """A term whose micro-batches know their log-probabilities under `params`, as that field of `Batch`."""
     scores = learner.score(params, term, temperature=temperature)
     pairs = zip(term.parts, scores, strict=True)
     return term._replace(parts=[part._replace(batch=part.batch._replace(**{field: x})) for part, x in pairs])

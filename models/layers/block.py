@@ -56,7 +56,7 @@ def block(
       attend: see `Attend`.
 
     Returns:
-      The new hidden states, and what `attend` keeps of it.
+      The new hidden states, and what `attend` keeps of this layer.
     """
     # Without this XLA all-reduces whole-batch activations on an FSDP mesh instead of gathering weights.
     hidden = way.constrain(hidden)

@@ -40,7 +40,8 @@ class Orientation(NamedTuple):
       features: the axis of hidden states that is the width.
       heads: of projected heads, the axis of the heads and the axis of a head's channels.
       project: (hidden states, weight from the width to X) to hidden states with the axes X in place of the width.
-      narrow: (those with one axis for all of X, weight from X back to the width) to hidden states.
+      narrow: (those with one axis for all of X, weight from X back to the width) to hidden states. One plain matmul:
+        for several contracted axes XLA would transpose the weight every time.
       turns: (positions [P, G, T], frequencies [H/2]) to angles that broadcast against heads.
     """
 
@@ -104,13 +105,12 @@ def halve(param: nnx.Param) -> Weight:
     return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.split(param[...], 2)])
 
 
-def _project_last(x: Array, weight: Weight) -> Array:
+def _project_last(x: Float[Array, "*rows D"], weight: Weight) -> Array:
     w = weight[...]
     return matmul(x, w.reshape(len(w), -1)).reshape(*x.shape[:-1], *w.shape[1:])
 
 
-def _narrow_last(x: Array, weight: Weight) -> Array:
-    # As one plain matmul: for several contracted axes XLA would transpose the weights every time.
+def _narrow_last(x: Float[Array, "*rows X"], weight: Weight) -> Float[Array, "*rows D"]:
     w = weight[...]
     return matmul(x, w.reshape(-1, w.shape[-1]))
 
@@ -120,12 +120,12 @@ def _turns_last(positions: Int[AnyArray, "P G T"], frequencies: np.ndarray) -> T
     return Turns(jnp.cos(angle), jnp.sin(angle))
 
 
-def _project_first(x: Array, weight: Weight) -> Array:
+def _project_first(x: Float[Array, "D *rows"], weight: Weight) -> Array:
     w = weight[...]
     return jnp.tensordot(w.reshape(-1, w.shape[-1]), x, 1).reshape(*w.shape[:-1], *x.shape[1:])
 
 
-def _narrow_first(x: Array, weight: Weight) -> Array:
+def _narrow_first(x: Float[Array, "X *rows"], weight: Weight) -> Float[Array, "D *rows"]:
     if isinstance(weight, nnx.List):
         return jnp.concatenate([_narrow_first(x, half) for half in weight])
     w = weight[...]
