@@ -222,7 +222,7 @@ def sampling_view(policy: Decoder, dtype: Any) -> Decoder:
         return nnx.Param(value, axes=("embed", *others) if place else (*others, "embed"))
 
     def halves(param: nnx.Param) -> Any:
-        return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.split(param[...], 2)])
+        return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.array_split(param[...], 2)])
 
     place = here()
     halved = place is not None and place.device.platform == "cpu"
