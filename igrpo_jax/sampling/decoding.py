@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from igrpo_jax.sampling.draw import Truncation, draw, row_keys, uniforms
+from igrpo_jax.sampling.draw import NO_TOKEN, Truncation, draw, row_keys, uniforms
 from igrpo_jax.types import AnyArray, KeyArray, Model, PyTree
 
 
@@ -192,7 +192,7 @@ def _append(state: Slots, who: Array, tokens: Array, logprobs: Array, stops: Arr
     place = jnp.where(who, state.lengths, state.tokens.shape[2])  # out of bounds is dropped
     write = jax.vmap(jax.vmap(lambda row, place, value: row.at[place].set(value, mode="drop")))
     lengths = state.lengths + who
-    ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length)
+    ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length) | (tokens == NO_TOKEN)
     return state._replace(
         active=state.active & jnp.logical_not(who & ended),
         last=jnp.where(who, tokens, state.last),

@@ -12,6 +12,7 @@ import numpy as np
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.prompts import pad_prompts
 from igrpo_jax.sampling.decoding import Admission, Limits
+from igrpo_jax.sampling.draw import NO_TOKEN
 from igrpo_jax.sampling.programs import PARTS, Pool, no_admission
 from igrpo_jax.types import Request, Samples, Usage
 
@@ -237,9 +238,22 @@ class Flight:
 
     def look(self) -> None:
         """Waits for the device and fetches what every lane does."""
-        active, lengths, steps = self.layout.fetch((self.state.active, self.state.lengths, self.state.steps))
+        state = self.state
+        active, lengths, last, steps = self.layout.fetch((state.active, state.lengths, state.last, state.steps))
+        self.refuse_broken(lengths, last)
         self.row_steps += (int(steps) - self.steps) * active.size
         self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
+
+    def refuse_broken(self, lengths: np.ndarray, last: np.ndarray) -> None:
+        """Raises if a lane's last token could not be drawn; decoding has ended the lane at it."""
+        for slot, lane in zip(*np.nonzero(last == NO_TOKEN), strict=True):
+            task = self.tasks[slot]
+            which = f"prompt {task.job.request.index} (stage {task.job.request.stage})" if task else "a prompt"
+            raise ValueError(
+                f"token {lengths[slot, lane]} of a completion of {which} cannot be drawn: the model's logits are NaN "
+                "or infinite; compute with --model.dtype float32, or go back to a checkpoint before the weights broke "
+                "and lower optim.learning_rate"
+            )
 
     def halt(self) -> None:
         """Ends the lanes whose text holds a stop string; of what was looked at before only the end is decoded again.
