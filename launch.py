@@ -220,7 +220,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
             checkpoints.close()
             log.close()
     if config.train.export:
-        write_export(policy, found, workdir)
+        write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
 
@@ -311,7 +311,7 @@ def export(config: Config, layout: Any, workdir: Path) -> None:
     params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
-    write_export(params, found, workdir)
+    write_export(config, params, found, workdir)
 
 
 def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
@@ -377,13 +377,14 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
 
 
-def write_export(params: Any, found: Any, workdir: Path) -> None:
+def write_export(config: Config, params: Any, found: Any, workdir: Path) -> None:
     """Writes workdir/export for transformers."""
     import jax
 
     from models.formats.weights import export
 
-    export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory)
+    dtype = config.model.export_dtype
+    export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory, dtype=dtype)
     if jax.process_index() == 0:
         print(f"exported to {workdir / 'export'}")
 

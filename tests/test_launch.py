@@ -192,6 +192,20 @@ def test_export_without_a_checkpoint_says_so(capsys, tmp_path):
     assert "holds no checkpoint to export" in fails(capsys, tmp_path, "--job", "export")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "dtype"), [([], "float32"), (["--model.export-dtype", "bfloat16"], "bfloat16")]
+)  # fmt: skip
+def test_an_export_has_the_dtype_that_the_config_names(arguments, dtype, tmp_path):
+    from models.formats.load import find, load_policy
+    from models.formats.storage import open_tensors
+
+    _, config = launch.parse(["--config", "smoke.py", *arguments])
+    found = find(config.model.source)
+    launch.write_export(config, load_policy(found), found, tmp_path)
+    assert {tensor.dtype for tensor in open_tensors(tmp_path / "export").values()} == {dtype}
+    assert json.loads((tmp_path / "export" / "config.json").read_text())["torch_dtype"] == dtype
+
+
 def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
     started = []
     monkeypatch.setattr(launch.os, "execve", lambda *call: started.append(call))

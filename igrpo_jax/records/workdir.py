@@ -9,7 +9,7 @@ from typing import Any
 from igrpo_jax.config import Config, fields, to_dict
 
 FREE = (
-    *("model.remat", "model.flash", "data.eval", "sampling.rows"),
+    *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
     *("train.sample_rows", "train.export", "eval."),

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
-from igrpo_jax.sampling.draw import Truncation, draw, row_keys, uniforms
+from igrpo_jax.sampling.draw import NO_TOKEN, Truncation, draw, row_keys, uniforms
 from igrpo_jax.types import AnyArray, KeyArray, Model, PyTree
 
 
@@ -219,7 +219,7 @@ def _append(state: Slots, lanes: Array, tokens: Array, logprobs: Array, stops: A
     place = jnp.where(lanes, state.lengths, state.tokens.shape[2])  # for the other lanes behind the end: not written
     write = jax.vmap(jax.vmap(lambda row, place, value: row.at[place].set(value, mode="drop")))
     lengths = state.lengths + lanes
-    ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length)
+    ended = jnp.any(tokens[..., None] == stops[None, None, :], axis=-1) | (lengths >= length) | (tokens == NO_TOKEN)
     return state._replace(
         active=state.active & jnp.logical_not(lanes & ended),
         last=jnp.where(lanes, tokens, state.last),

@@ -12,6 +12,9 @@ from igrpo_jax.types import AnyArray, KeyArray
 BLOCK = 128
 """Tokens a block of the two-level sums; divides the vocabularies of all common models."""
 
+NO_TOKEN = -1
+"""Drawn where the logits are no distribution: one is NaN or +inf, or all are -inf."""
+
 ONE_BITS = 0x3F800000
 """The bit pattern of 1.0, the weight of the most probable token."""
 
@@ -79,7 +82,7 @@ def draw(
       truncation: see `Truncation`.
 
     Returns:
-      int32[*rows] and float32[*rows] (nats).
+      int32[*rows] and float32[*rows] (nats); `NO_TOKEN` and NaN for a row whose logits are no distribution.
     """
     logits = jnp.moveaxis(logits, -1, 0)
     greedy = truncation.temperature <= 0
@@ -97,7 +100,8 @@ def draw(
         greedy, lambda: _first_best(logits, peak), lambda: _inverse_cdf(weights, floor, mass, cumulative, uniform)
     )
     chosen = _at(logits, tokens)
-    return tokens, (chosen - peak) / temperature - jnp.log(cumulative[-1])
+    logprobs = (chosen - peak) / temperature - jnp.log(cumulative[-1])
+    return jnp.where(jnp.isnan(logprobs), NO_TOKEN, tokens), logprobs
 
 
 def _first_best(logits: Float[Array, "V *rows"], peak: Float[Array, "*rows"]) -> Int[Array, "*rows"]:
@@ -169,7 +173,8 @@ def _truncate(
     light = jnp.maximum(lowest, (1 - truncation.top_p) / (2 * size) * total)
     wanted = jnp.where(truncation.top_p < 1, truncation.top_p * total, jnp.inf)
     floor = jnp.maximum(_threshold(weights, light, total, wanted, counting=False), truncation.min_p)
-    return floor, _block_sums(jnp.where(weights >= floor[None], weights, 0.0))
+    # A weight that is NaN is not below anything: it stays, and `draw` sees it in the sums.
+    return floor, _block_sums(jnp.where(weights < floor[None], 0.0, weights))
 
 
 def _threshold(

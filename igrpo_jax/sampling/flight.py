@@ -20,7 +20,7 @@ from igrpo_jax.sampling.admission import admission
 from igrpo_jax.sampling.assignment import Slot, Task, assign, fewest, moved
 from igrpo_jax.sampling.collected import Collected
 from igrpo_jax.sampling.decoding import Limits, Slots
-from igrpo_jax.sampling.draw import Truncation
+from igrpo_jax.sampling.draw import NO_TOKEN, Truncation
 from igrpo_jax.sampling.programs import PARTS, Pool, Programs, smallest
 from igrpo_jax.sampling.stopping import Text, lanes_to_stop
 from igrpo_jax.types import KeyArray, Layout, PyTree, Request, Samples, Usage
@@ -234,9 +234,23 @@ class Flight:
 
     def look(self) -> None:
         """Waits for the devices and fetches what every lane does."""
-        active, lengths, steps = self.call.layout.fetch((self.state.active, self.state.lengths, self.state.steps))
+        state = self.state
+        active, lengths, last, steps = self.call.layout.fetch((state.active, state.lengths, state.last, state.steps))
+        self.refuse_broken(lengths, last)
         self.row_steps += (int(steps) - self.steps) * active.size
         self.active, self.lengths, self.steps = active, np.where(active, lengths, 0), int(steps)
+
+    def refuse_broken(self, lengths: np.ndarray, last: np.ndarray) -> None:
+        """Raises if a lane's last token could not be drawn; decoding has ended the lane at it."""
+        for slot, lane in zip(*np.nonzero(last == NO_TOKEN), strict=True):
+            task = self.slots[slot].task
+            request = self.unfinished[task.request].request if task else None
+            which = f"prompt {request.index} (stage {request.stage})" if request else "a prompt"
+            raise ValueError(
+                f"token {lengths[slot, lane]} of a completion of {which} cannot be drawn: the model's logits are NaN "
+                "or infinite; compute with --model.dtype float32, or go back to a checkpoint before the weights broke "
+                "and lower optim.learning_rate"
+            )
 
     def halt(self) -> None:
         """Ends the lanes whose text holds a stop string."""

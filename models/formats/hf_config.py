@@ -32,13 +32,33 @@ OWN: dict[str, dict[str, Any]] = {
 """Fields that a family's exported config has beside those of all."""
 
 HARMLESS = frozenset({
-    "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "attn_implementation", "bos_token_id",
-    "chunk_size_feed_forward", "dtype", "eos_token_id", "id2label", "initializer_range", "is_llama_config",
-    "label2id", "max_window_layers", "num_labels", "output_attentions", "output_hidden_states",
-    "pad_token_id", "problem_type", "return_dict", "torch_dtype", "transformers.js_config",
-    "transformers_version", "unsloth_fixed", "unsloth_version", "use_cache",
+    "_attn_implementation", "_attn_implementation_autoset", "_attn_implementation_internal", "_commit_hash",
+    "_experts_implementation", "_experts_implementation_internal", "_flash_attn_2_enabled", "_from_model_config",
+    "_name_or_path", "attn_implementation", "bos_token_id", "chunk_size_feed_forward", "cls_token_id",
+    "decoder_start_token_id", "dtype", "eos_token_id", "experts_implementation", "finetuning_task",
+    "gradient_checkpointing", "id2label", "initializer_range", "is_decoder", "is_llama_config", "label2id",
+    "loss_type", "mask_token_id", "max_sequence_length", "max_window_layers", "name_or_path", "num_labels",
+    "output_attentions", "output_hidden_states", "pad_token_id", "prefix", "problem_type", "return_dict",
+    "sep_token_id", "task_specific_params", "tf_legacy_loss", "tie_last_hidden_states", "tokenizer_class",
+    "torch_dtype", "torchscript", "transformers.js_config", "transformers_version", "unk_token_id",
+    "unsloth_fixed", "unsloth_version", "use_bfloat16", "use_cache", "use_return_dict", "xla_device",
 })  # fmt: skip
-"""Fields that change nothing in what the model computes (token ids are read by `models.formats.tokenizer`)."""
+"""Fields of any transformers generation, and of tools, that change nothing in what these models compute: bookkeeping,
+training, what is returned (token ids are read by `models.formats.tokenizer`)."""
+
+GENERATION = frozenset({
+    "assistant_confidence_threshold", "assistant_early_exit", "assistant_lookbehind", "bad_words_ids",
+    "begin_suppress_tokens", "cache_implementation", "constraints", "diversity_penalty", "do_sample",
+    "early_stopping", "encoder_no_repeat_ngram_size", "encoder_repetition_penalty", "epsilon_cutoff", "eta_cutoff",
+    "exponential_decay_length_penalty", "force_words_ids", "forced_bos_token_id", "forced_eos_token_id",
+    "guidance_scale", "length_penalty", "low_memory", "max_length", "max_new_tokens", "max_time", "min_length",
+    "min_new_tokens", "min_p", "no_repeat_ngram_size", "num_assistant_tokens", "num_assistant_tokens_schedule",
+    "num_beam_groups", "num_beams", "num_return_sequences", "output_logits", "output_scores", "penalty_alpha",
+    "prompt_lookup_num_tokens", "remove_invalid_values", "renormalize_logits", "repetition_penalty",
+    "return_dict_in_generate", "sequence_bias", "stop_strings", "suppress_tokens", "target_lookbehind",
+    "temperature", "token_healing", "top_k", "top_p", "typical_p",
+})  # fmt: skip
+"""Fields by which older transformers draw tokens. Here the experiment's config says how; an export passes them on."""
 
 READ = frozenset({
     "architectures", "head_dim", "hidden_size", "intermediate_size", "layer_types",
@@ -53,8 +73,8 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "attention_bias": (False, None),
     "attention_dropout": (0, None),
     "cross_attention_hidden_size": (None,),
-    "hidden_act": ("silu",),
-    "is_decoder": (False, None),
+    "hidden_act": ("silu", "swish"),
+    "is_causal": (True, None),
     "is_encoder_decoder": (False, None),
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1, None),
@@ -64,6 +84,8 @@ ONLY: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "rope_interleaved": (False, None),
     "tie_encoder_decoder": (False, None),
+    "transformers_weights": (None,),
+    "use_bidirectional_attention": (False, None),
     "use_mrope": (False, None),
 }
 """Fields of which only these values are implemented."""
@@ -166,7 +188,7 @@ def to_hf(config: DecoderConfig, *, dtype: str = "float32", token_ids: Mapping[s
 def _refuse(family: str, config: dict[str, Any]) -> None:
     """Raises for whatever the file asks for beyond what is implemented."""
     for field, value in config.items():
-        if field not in READ and field not in HARMLESS and field not in ONLY:
+        if field not in READ | HARMLESS | GENERATION | ONLY.keys():
             raise ValueError(
                 f"config.json: unknown field {field!r} (value {value!r}); remove it from the file if the model "
                 "computes the same without it"
@@ -174,10 +196,12 @@ def _refuse(family: str, config: dict[str, Any]) -> None:
         if field in ONLY and value not in ONLY[field]:
             allowed = ", ".join(map(repr, ONLY[field]))
             raise ValueError(f"config.json: {field} = {value!r} is not implemented; implemented: {allowed}")
-    if config.get("architectures") not in (None, [], [FAMILIES[family]]):
+    # A base model's checkpoint names the class without a head, and may hold all that a tied model needs.
+    base = FAMILIES[family].replace("ForCausalLM", "Model")
+    if config.get("architectures") not in (None, [], [FAMILIES[family]], [base]):
         raise ValueError(
             f"config.json: architectures = {config['architectures']!r} is not implemented; implemented for "
-            f"{family}: {FAMILIES[family]}"
+            f"{family}: {FAMILIES[family]} and {base}"
         )
     _refuse_windows(family, config)
 

@@ -12,7 +12,7 @@ from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
 from models.formats.hf_config import from_hf, read_json
 from models.formats.sources import resolve
-from models.formats.tokenizer import byte_tokenizer, load_tokenizer, stop_ids
+from models.formats.tokenizer import byte_tokenizer, check_ids, load_tokenizer, stop_ids
 from models.formats.weights import abstract, load_weights
 from models.presets import KNOWN, PRESETS
 
@@ -68,11 +68,13 @@ def find(source: str) -> Found:
     """
     kind, _, name = source.partition(":")
     if kind == "random":
-        tokenizer = byte_tokenizer()
-        return Found(preset(name), tokenizer, stop_ids(None, tokenizer), None)
-    directory = resolve(source)
-    config, tokenizer = read_config(directory), load_tokenizer(directory)
-    return Found(config, tokenizer, stop_ids(directory, tokenizer), directory)
+        directory, config, tokenizer = None, preset(name), byte_tokenizer()
+    else:
+        directory = resolve(source)
+        config, tokenizer = read_config(directory), load_tokenizer(directory)
+    stops = stop_ids(directory, tokenizer)
+    check_ids(tokenizer, stops, config.vocab_size, source)
+    return Found(config, tokenizer, stops, directory)
 
 
 def architecture(source: str) -> DecoderConfig:
@@ -107,8 +109,13 @@ def read_config(directory: Path) -> DecoderConfig:
     """The architecture of a model directory.
 
     Raises:
-      ValueError: config.json is missing, broken or asks for what is not implemented.
+      ValueError: config.json is missing, broken or asks for what is not implemented, or an adapter lies beside it.
     """
+    if (directory / "adapter_config.json").exists():
+        raise ValueError(
+            f"{directory / 'adapter_config.json'} is an adapter's, and adapters are not implemented; merge it into the "
+            "model (peft: merge_and_unload) and save that elsewhere, or remove the file"
+        )
     try:
         return from_hf(read_json(directory / "config.json"))
     except ValueError as error:

@@ -6,6 +6,7 @@ import struct
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,8 @@ import numpy as np
 
 from models.formats.hf_config import read_json
 
-STORED = ("F32", "BF16", "F16")
-"""Dtypes of stored tensors that are read."""
-
-WRITTEN = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-"""Dtypes that can be written, and how safetensors spells them."""
+DTYPES = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
+"""Dtypes that tensors are read and written in, and how safetensors spells them."""
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -71,16 +69,42 @@ def _put(partial: Path, target: Path, replace: bool) -> None:
             raise
 
 
-def open_tensors(directory: Path) -> dict[str, Any]:
-    """Every tensor of a model directory as a safetensors slice: `[...]`, `get_shape()`, `get_dtype()`; reads no data.
+@dataclass(frozen=True)
+class Tensor:
+    """A tensor in a safetensors file, of which `[...]` reads a part.
+
+    Attributes:
+      name: in the file.
+      part: the safetensors slice.
+    """
+
+    file: Path
+    name: str
+    part: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.part.get_shape())
+
+    @property
+    def dtype(self) -> str:
+        """One of `DTYPES`."""
+        return next(name for name, stored in DTYPES.items() if stored == self.part.get_dtype())
+
+    def __getitem__(self, index: Any) -> np.ndarray:
+        return self.part[index]
+
+
+def open_tensors(directory: Path) -> dict[str, Tensor]:
+    """Every tensor of a model directory by its name in the file; reads no data.
 
     Raises:
       ValueError: no safetensors file, a file that the index names is missing, a file is corrupt or truncated, or a
-        tensor is stored twice or in a dtype other than `STORED`.
+        tensor is stored twice or in a dtype other than `DTYPES`.
     """
     from safetensors import SafetensorError, safe_open
 
-    tensors: dict[str, Any] = {}
+    tensors: dict[str, Tensor] = {}
     for file in _files(directory):
         try:
             handle = safe_open(file, framework="np")
@@ -90,27 +114,39 @@ def open_tensors(directory: Path) -> dict[str, Any]:
         for name, part in slices.items():
             if name in tensors:
                 raise ValueError(f"{file}: tensor {name} is in another file too; download the model again")
-            if part.get_dtype() not in STORED:
+            if part.get_dtype() not in DTYPES.values():
                 raise ValueError(
-                    f"{file}: tensor {name} is stored as {part.get_dtype()}; convert it to one of {', '.join(STORED)}"
+                    f"{file}: tensor {name} is stored as {part.get_dtype()}; convert it to one of "
+                    f"{', '.join(DTYPES.values())}"
                 )
-            tensors[name] = part
+            tensors[name] = Tensor(file, name, part)
     return tensors
 
 
 def _files(directory: Path) -> list[Path]:
     """The safetensors files of a model directory."""
-    if (directory / INDEX).exists():
-        places = read_json(directory / INDEX).get("weight_map")
-        if not isinstance(places, dict) or not places:
-            raise ValueError(f"{directory / INDEX} has no weight_map; download it again")
-        files = [directory / name for name in sorted(set(places.values()))]
-    else:
-        files = [directory / SINGLE]
+    files = [directory / name for name in sorted(set(read_index(directory).values()))] or [directory / SINGLE]
     missing = [file for file in files if not file.exists()]
     if missing:
         raise ValueError(f"{missing[0]} is missing; download the model again, as safetensors")
     return files
+
+
+def read_index(directory: Path) -> dict[str, str]:
+    """Tensors and the files that the index says they are in; empty where a single file holds all.
+
+    As in transformers `model.safetensors` goes before an index that lies beside it, and a tensor may be in another of
+    the files than the index says.
+
+    Raises:
+      ValueError: the index is broken.
+    """
+    if (directory / SINGLE).exists() or not (directory / INDEX).exists():
+        return {}
+    places = read_json(directory / INDEX).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise ValueError(f"{directory / INDEX} has no weight_map; download it again")
+    return places
 
 
 def write_tensors(
@@ -127,14 +163,14 @@ def write_tensors(
       directory: an existing directory.
       shapes: name and shape of every tensor, in the order in which they are read and written.
       read: gives a tensor by name.
-      dtype: one of `WRITTEN`.
+      dtype: one of `DTYPES`.
       file_bytes: a file is closed before it grows beyond this.
 
     Raises:
-      ValueError: `dtype` is none of `WRITTEN`, or a tensor does not have its announced shape.
+      ValueError: `dtype` is none of `DTYPES`, or a tensor does not have its announced shape or is too large for it.
     """
-    if dtype not in WRITTEN:
-        raise ValueError(f"dtype {dtype!r} cannot be written; choose one of {', '.join(WRITTEN)}")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} cannot be written; choose one of {', '.join(DTYPES)}")
     size = jnp.dtype(dtype).itemsize
     files: list[list[str]] = [[]]
     filled = 0
@@ -167,7 +203,7 @@ def _write_file(
     target, start = jnp.dtype(dtype), 0
     for name, shape in shapes.items():
         stop = start + int(np.prod(shape)) * target.itemsize
-        header[name] = {"dtype": WRITTEN[dtype], "shape": list(shape), "data_offsets": [start, stop]}
+        header[name] = {"dtype": DTYPES[dtype], "shape": list(shape), "data_offsets": [start, stop]}
         start = stop
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
@@ -175,9 +211,13 @@ def _write_file(
         file.write(struct.pack("<Q", len(text)))
         file.write(text)
         for name, shape in shapes.items():
-            array = np.ascontiguousarray(read(name), dtype=target)
+            values = read(name)
+            with np.errstate(over="ignore"):
+                array = np.ascontiguousarray(values, dtype=target)
             if array.shape != tuple(shape):
                 raise ValueError(f"tensor {name} has shape {array.shape}, announced was {tuple(shape)}")
+            if dtype == "float16" and np.isinf(array).any() and not np.isinf(values).any():
+                raise ValueError(f"tensor {name} has numbers beyond {dtype}'s; write it as bfloat16 or float32")
             file.write(array.reshape(-1).view(np.uint8).data)
 
 

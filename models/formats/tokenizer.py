@@ -71,16 +71,40 @@ def stop_ids(directory: Path | None, tokenizer: Any) -> list[int]:
     Raises:
       ValueError: there is none, or one of the files is broken.
     """
-    found: list[int | None] = []
+    found: list[int] = []
     for name in ("generation_config.json", "config.json"):
         if directory is not None and (directory / name).exists():
             ids = read_json(directory / name).get("eos_token_id")
-            found += ids if isinstance(ids, list) else [ids]
-    found.append(tokenizer.eos_token_id)
-    unique = list(dict.fromkeys(i for i in found if i is not None))
-    if not unique:
+            for token in ids if isinstance(ids, list) else [] if ids is None else [ids]:
+                if isinstance(token, bool) or not isinstance(token, int) or token < 0:
+                    raise ValueError(f"{directory / name}: eos_token_id = {ids!r} names no token; correct it")
+                found.append(token)
+    if tokenizer.eos_token_id is not None:
+        found.append(tokenizer.eos_token_id)
+    if not found:
         raise ValueError(f"{directory} names no end-of-text token; set eos_token_id in its generation_config.json")
-    return unique
+    return list(dict.fromkeys(found))
+
+
+def check_ids(tokenizer: Any, stops: list[int], size: int, source: str) -> None:
+    """Raises unless an embedding of `size` rows has all tokens: JAX would take its last row for those beyond it.
+
+    Args:
+      tokenizer: every token of it counts, for any may come up in a text.
+      stops: ids that end a completion.
+      size: the model's vocabulary.
+      source: names the model in errors.
+    """
+    beyond = {token: text for text, token in tokenizer.get_vocab().items() if token >= size}
+    beyond |= {token: "a stop id" for token in stops if token >= size and token not in beyond}
+    if beyond:
+        token = min(beyond)
+        more = f" and {len(beyond) - 1} more" if len(beyond) > 1 else ""
+        raise ValueError(
+            f"{source}: token {token} ({beyond[token]}){more} is not in the embedding of {size} rows; give the model "
+            "the tokenizer and eos_token_id that it was trained with, or resize it in transformers with "
+            "model.resize_token_embeddings(len(tokenizer)) and save it"
+        )
 
 
 def byte_tokenizer() -> Any:

@@ -15,11 +15,12 @@ from flax import nnx
 
 from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
-from models.formats.hf_config import read_json, to_hf
-from models.formats.storage import open_tensors, whole_directory, write_json, write_tensors
+from models.formats.hf_config import GENERATION, read_json, to_hf
+from models.formats.storage import DTYPES, Tensor, open_tensors, read_index, whole_directory, write_json, write_tensors
 
 Axes = tuple[tuple[str, ...], ...]
 
+BASE = "model."
 LAYER = "model.layers.{}."
 NAMES: dict[str, tuple[str, Axes]] = {
     "embed": ("model.embed_tokens.weight", (("vocab",), ("embed",))),
@@ -41,6 +42,8 @@ NAMES: dict[str, tuple[str, Axes]] = {
     "layers.down": (LAYER + "mlp.down_proj.weight", (("embed",), ("mlp",))),
 }
 """Our parameter's path: the stored tensor's name, and the axes that each of its dimensions is made of."""
+
+EMBED, HEAD = NAMES["embed"][0], NAMES["head"][0]
 
 
 class Leaf(NamedTuple):
@@ -95,15 +98,57 @@ def load_weights(
       remat: see `Decoder`.
 
     Raises:
-      ValueError: a tensor is missing, extra or misshapen, or a file is missing or corrupt; names it.
+      ValueError: a tensor is missing, extra, misshapen or not finite, or a file is missing or corrupt; names it. So
+        is an unembedding that differs from the embedding although config.json ties them.
     """
-    tensors = open_tensors(directory)
     policy = abstract(config, remat=remat)
-    _check(directory, policy, {name: tuple(part.get_shape()) for name, part in tensors.items()})
+    tensors = _named(open_tensors(directory), policy)
+    _check(directory, policy, {name: tensor.shape for name, tensor in tensors.items()})
+    if config.tied and HEAD in tensors:
+        _check_tied(tensors[HEAD], tensors[EMBED])
     here = jax.sharding.SingleDeviceSharding(jnp.zeros(()).devices().pop())
     places = jax.tree.map(lambda _: here, policy) if shardings is None else shardings(policy)
     arrays = [_load(leaf, tensors, place) for leaf, place in zip(leaves(policy), jax.tree.leaves(places), strict=True)]
     return jax.tree.unflatten(jax.tree.structure(policy), arrays)
+
+
+def _named(tensors: Mapping[str, Tensor], policy: Decoder) -> dict[str, Tensor]:
+    """The stored tensors under the names of the policy's; as in transformers the prefix `model.` may be absent or there
+    once more, and of an embedding and an unembedding that are one, either may be stored.
+
+    Raises:
+      ValueError: two tensors have the same name so.
+    """
+    expected = {HEAD} | {name for leaf in leaves(policy) for name in leaf.names}
+    named: dict[str, Tensor] = {}
+    for stored, tensor in tensors.items():
+        shorter, longer = stored.removeprefix(BASE), BASE + stored
+        name = shorter if shorter in expected else longer if longer in expected else stored
+        if name in named:
+            other = named[name]
+            raise ValueError(f"{tensor.file}: tensor {stored} is there as {other.name} too; remove one of them")
+        named[name] = tensor
+    if policy.config.tied and HEAD in named and EMBED not in named:
+        named[EMBED] = named.pop(HEAD)
+    return named
+
+
+def _check_tied(head: Tensor, embed: Tensor) -> None:
+    """Raises unless the tensors are equal: which of two is meant, only who made the model knows."""
+    rows = embed.shape[0]
+    some = max(1, (1 << 24) // embed.shape[1])
+
+    def same(start: int) -> bool:
+        part = slice(start, min(start + some, rows))
+        one, other = (np.asarray(tensor[part], np.float32) for tensor in (head, embed))
+        return np.array_equal(one, other, equal_nan=True)  # a NaN is found when it is read
+
+    if head.shape != embed.shape or not all(map(same, range(0, rows, some))):
+        raise ValueError(
+            f"{head.file}: tensor {head.name} differs from {embed.name} although config.json has tie_word_embeddings = "
+            "true; set that to false to use both (as transformers 5 does), or remove the tensor (transformers 4 "
+            "ignores it)"
+        )
 
 
 def _check(directory: Path, policy: Decoder, shapes: Mapping[str, tuple[int, ...]]) -> None:
@@ -111,7 +156,11 @@ def _check(directory: Path, policy: Decoder, shapes: Mapping[str, tuple[int, ...
     expected = {name: leaf.stored_shape for leaf in leaves(policy) for name in leaf.names}
     for name, shape in expected.items():
         if name not in shapes:
-            raise ValueError(f"{directory}: tensor {name} {shape} is missing; config.json and weights do not match")
+            file = read_index(directory).get(name)
+            place = f" from {file}, where the index says it is" if file else ""
+            raise ValueError(
+                f"{directory}: tensor {name} {shape} is missing{place}; config.json and weights do not match"
+            )
         if shapes[name] != shape:
             raise ValueError(
                 f"{directory}: tensor {name} has shape {shapes[name]}, config.json asks for {shape}; they do not match"
@@ -126,10 +175,10 @@ def _check(directory: Path, policy: Decoder, shapes: Mapping[str, tuple[int, ...
 
 def _redundant(name: str, config: DecoderConfig) -> bool:
     """Whether other tools store this tensor beside the parameters although it follows from them or the config."""
-    return name.endswith("rotary_emb.inv_freq") or (config.tied and name == "lm_head.weight")
+    return name.endswith("rotary_emb.inv_freq") or (config.tied and name == HEAD)
 
 
-def _load(leaf: Leaf, tensors: Mapping[str, Any], place: jax.sharding.Sharding) -> jax.Array:
+def _load(leaf: Leaf, tensors: Mapping[str, Tensor], place: jax.sharding.Sharding) -> jax.Array:
     """One parameter, read into its shards."""
     # Devices that hold the same part share one read.
     read: dict[tuple, np.ndarray] = {}
@@ -146,18 +195,32 @@ def _load(leaf: Leaf, tensors: Mapping[str, Any], place: jax.sharding.Sharding) 
     return jax.block_until_ready(array)
 
 
-def _read(leaf: Leaf, tensors: Mapping[str, Any], spans: Sequence[tuple[int, int]]) -> np.ndarray:
-    """The part of a parameter that `spans` (start and stop of each of its axes) names, as float32."""
+def _read(leaf: Leaf, tensors: Mapping[str, Tensor], spans: Sequence[tuple[int, int]]) -> np.ndarray:
+    """The part of a parameter that `spans` (start and stop of each of its axes) names, as float32.
+
+    Raises:
+      ValueError: a number in it is not finite.
+    """
     part = np.empty([stop - start for start, stop in spans], np.float32)
-    if not leaf.stacked:
-        part[...] = _read_tensor(leaf, tensors[leaf.names[0]], spans)
-        return part
-    for row, layer in zip(part, range(*spans[0]), strict=True):
-        row[...] = _read_tensor(leaf, tensors[leaf.names[layer]], spans[1:])
+    rows, layers = (part, range(*spans[0])) if leaf.stacked else (part[None], range(1))
+    for row, layer in zip(rows, layers, strict=True):
+        tensor = tensors[leaf.names[layer]]
+        row[...] = _read_tensor(leaf, tensor, spans[1:] if leaf.stacked else spans)
+        if not _finite(row):
+            raise ValueError(
+                f"{tensor.file}: tensor {tensor.name} holds numbers that are NaN or infinite; download the model "
+                "again, or use the checkpoint before it broke"
+            )
     return part
 
 
-def _read_tensor(leaf: Leaf, tensor: Any, spans: Sequence[tuple[int, int]]) -> np.ndarray:
+def _finite(values: np.ndarray) -> bool:
+    """Whether no number is NaN or infinite. A sum is finite only if all are, and costs a fraction of a look at each."""
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(values.sum()) or np.isfinite(values).all())
+
+
+def _read_tensor(leaf: Leaf, tensor: Tensor, spans: Sequence[tuple[int, int]]) -> np.ndarray:
     """The same part of one stored tensor, its axes in our order."""
     span = dict(zip(leaf.axes, spans, strict=True))
     # Of a dimension made of several axes whole blocks of the first are read, and the others cut afterwards.
@@ -193,7 +256,7 @@ def export(
       tokenizer: saved beside the weights.
       source: the model directory that the policy was loaded from; special token ids and generation settings are
         carried over from it. None takes the ids from the tokenizer.
-      dtype: "float32", "bfloat16" or "float16".
+      dtype: "float32", "bfloat16" or "float16"; "auto" is the source's, float32 without one.
       file_bytes: weights beyond this go into several files with an index.
 
     Raises:
@@ -209,6 +272,7 @@ def export(
             read(name)
         return
     ids, generation = _settings(tokenizer, source)
+    dtype = source_dtype(source) if dtype == "auto" else dtype
     with whole_directory(directory, replace=True) as partial:
         write_tensors(partial, shapes, read, dtype=dtype, file_bytes=file_bytes)
         write_json(partial / "config.json", to_hf(policy.config, dtype=dtype, token_ids=ids))
@@ -224,7 +288,21 @@ def _settings(tokenizer: Any, source: Path | None) -> tuple[dict[str, Any], dict
     known = read_json(source / "config.json")
     generation = source / "generation_config.json"
     carried = {name: known[name] for name in ids if name in known}
-    return carried, read_json(generation) if generation.exists() else ids
+    # Without the file transformers takes these settings from config.json, where older versions wrote them.
+    older = {name: known[name] for name in sorted(GENERATION) if name in known}
+    return carried, read_json(generation) if generation.exists() else ids | older
+
+
+def source_dtype(source: Path | None) -> str:
+    """The dtype that a model directory's config.json names, or else its tensors have; float32 for one of no use here.
+
+    transformers 5 calls the field `dtype` and prefers it to the older `torch_dtype`.
+    """
+    if source is None:
+        return "float32"
+    known = read_json(source / "config.json")
+    named = known.get("dtype") or known.get("torch_dtype") or next(iter(open_tensors(source).values())).dtype
+    return named if named in DTYPES else "float32"
 
 
 @jax.jit

@@ -101,8 +101,8 @@ def turn(param: nnx.Param) -> nnx.Param:
 
 
 def halve(param: nnx.Param) -> Weight:
-    """A weight back to the width as two, each for half of the width; `FIRST` multiplies them one after the other."""
-    return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.split(param[...], 2)])
+    """A weight back to the width as two, each for half of the width, or nearly; `FIRST` multiplies them one after the other."""
+    return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.array_split(param[...], 2)])
 
 
 def _project_last(x: Float[Array, "*rows D"], weight: Weight) -> Array:

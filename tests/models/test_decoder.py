@@ -242,6 +242,17 @@ def test_remat_changes_no_gradient_and_keeps_less(policy, remat):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
 
 
+def test_a_width_that_does_not_halve_is_decoded_on_cpu(make_policy, make_layout):
+    """On CPU the weights that lead back to the width are two parts, here of 17 and 16 features."""
+    policy = make_policy(width=33)
+    logits = decoder.unembed(policy, forward(policy, PROMPTS, LENGTHS, COMPLETIONS))
+    with make_layout("1x1").active():
+        view = jax.jit(partial(decoder.sampling_view, dtype=jnp.float32))(policy)
+        assert [half.shape[0] for half in view.layers[0].down] == [17, 16]
+        decoded = decoder.unembed(view, forward(view, PROMPTS, LENGTHS, COMPLETIONS))
+    np.testing.assert_allclose(decoded, logits, atol=2e-4)
+
+
 def test_sampling_view_casts_and_keeps_axis_names(policy):
     view = jax.jit(partial(decoder.sampling_view, dtype=jnp.bfloat16))(policy)
     assert {x.dtype for x in jax.tree.leaves(view)} == {jnp.dtype("bfloat16")}

@@ -72,9 +72,11 @@ def test_another_experiment_is_refused_once_there_is_a_checkpoint(config, tmp_pa
 def test_what_changes_no_result_may_change_between_checkpoints(tmp_path, capsys):
     claim(tmp_path, Config(), SMALL)
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
-    claim(tmp_path, Config(train=TrainConfig(steps=200, micro_batch=2), eval=EvalConfig(num_samples=1)), SMALL)
+    model, train = ModelConfig(export_dtype="bfloat16"), TrainConfig(steps=200, micro_batch=2)
+    claim(tmp_path, Config(model=model, train=train, eval=EvalConfig(num_samples=1)), SMALL)
     said = capsys.readouterr().out
-    assert all(name in said for name in ("train.steps: 100 -> 200", "train.micro_batch", "eval.num_samples"))
+    names = ("train.steps: 100 -> 200", "train.micro_batch", "eval.num_samples", "model.export_dtype")
+    assert all(name in said for name in names)
 
 
 def test_claim_keeps_the_first_config_of_another_model(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import chisquare
 
 from igrpo_jax.records.compiles import counting_compiles
-from igrpo_jax.sampling.draw import BLOCK, Truncation, draw, row_keys, uniforms
+from igrpo_jax.sampling.draw import BLOCK, NO_TOKEN, Truncation, draw, row_keys, uniforms
 
 TRUNCATIONS = [
     {},
@@ -126,6 +126,22 @@ def test_any_vocabulary_size(size):
     tokens, logprobs = run(np.zeros((5, size), np.float32), uniform, truncation())
     np.testing.assert_array_equal(tokens, np.floor(uniform.astype(np.float64) * size))
     np.testing.assert_allclose(logprobs, -np.log(size), atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [*TRUNCATIONS, {"temperature": 0.0}], ids=str)
+def test_logits_that_are_no_distribution_draw_no_token(logits, settings):
+    """Wherever the NaN or the infinity stands, and without an effect on the other rows."""
+    rows = np.broadcast_to(logits, (ROWS, SIZE)).copy()
+    for row, value in enumerate([np.nan, -np.nan, np.inf]):
+        for column, place in enumerate([0, 5, BLOCK, SIZE - 1]):
+            rows[4 * row + column, place] = value
+    rows[12], rows[13], rows[14] = np.nan, -np.inf, np.inf
+    rows[15, [3, 4]] = np.inf, np.nan
+    uniform = np.full(ROWS, 0.3, np.float32)
+    tokens, logprobs = map(np.asarray, run(rows, uniform, truncation(**settings)))
+    assert (tokens[:16] == NO_TOKEN).all() and np.isnan(logprobs[:16]).all()
+    token, logprob = drawn(logits, uniform[:1], **settings)
+    assert (tokens[16:] == token).all() and (logprobs[16:] == logprob).all() and token[0] >= 0
 
 
 def test_greedy_takes_the_first_of_the_best_whatever_else_is_set(logits):

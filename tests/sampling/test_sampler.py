@@ -340,6 +340,25 @@ def test_stop_id_errors(one, stop_ids, message):
         sampler_of(one, stop_ids=tuple(stop_ids))
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize(("start", "steps", "value"), [(4, 1, np.nan), (3, 2, np.nan), (3, 2, np.inf), (3, 2, -np.inf)])
+@pytest.mark.parametrize("stop_strings", [(), ("b",)], ids=str)
+def test_logits_that_are_no_numbers_are_an_error_that_says_so(one, temperature, start, steps, value, stop_strings):
+    """Of one prompt among others, with its first token or a later one, before any text is made of the tokens."""
+    table = np.full((256, 256), -np.inf, np.float32)
+    table[np.arange(256), np.arange(256)] = 0.0
+    table[3] = np.roll(table[3], 1)  # 3 is followed by 4
+    table[4] = value
+    settings = SamplingConfig(max_completion_length=12, temperature=temperature, stop_strings=stop_strings)
+    message = rf"token {steps} of a completion of prompt 1 \(stage 2\) cannot be drawn: .* NaN or infinite; compute"
+    with pytest.raises(ValueError, match=message) as error:
+        sampler_of(one).complete(
+            one.everywhere(table), [[97], [start], [98]], ids=range(3), step=0, stage=2, num_samples=1,
+            settings=settings,
+        )  # fmt: skip
+    assert "\n" not in str(error.value)
+
+
 def test_requests_that_cannot_be_served(one):
     table, sampler = one.everywhere(np.zeros((4, 4), np.float32)), sampler_of(one)
 

@@ -57,7 +57,7 @@ FROM_HF = {
 
 
 def golden() -> dict[str, np.ndarray]:
-    return {name: part[tuple(slice(None) for _ in part.get_shape())] for name, part in open_tensors(GOLDEN).items()}
+    return {name: part[tuple(slice(None) for _ in part.shape)] for name, part in open_tensors(GOLDEN).items()}
 
 
 def interleaved(rows: np.ndarray, heads: int) -> np.ndarray:

@@ -125,6 +125,12 @@ def test_fields_left_out_mean_what_transformers_takes_them_for():
         (LLAMA | {"attention_bias": True}, "attention_bias = True is not implemented"),
         (QWEN3 | {"attention_bias": True}, "attention_bias = True"),
         (LLAMA | {"mlp_bias": True}, "mlp_bias = True"),
+        (QWEN3 | {"is_causal": False}, "is_causal = False is not implemented; implemented: True"),
+        (QWEN3 | {"use_bidirectional_attention": True}, "use_bidirectional_attention = True"),
+        (LLAMA | {"transformers_weights": "other.safetensors"}, "transformers_weights = 'other.safetensors'"),
+        (LLAMA | {"is_encoder_decoder": True}, "is_encoder_decoder = True"),
+        (LLAMA | {"pruned_heads": {"0": [1]}}, "pruned_heads = "),
+        (LLAMA | {"architectures": ["MistralModel"]}, "architectures = "),
         (LLAMA | {"hidden_act": "gelu"}, "hidden_act = 'gelu' is not implemented; implemented: 'silu'"),
         (LLAMA | {"pretraining_tp": 2}, "pretraining_tp = 2"),
         (LLAMA | {"attention_dropout": 0.1}, "attention_dropout = 0.1"),
@@ -157,6 +163,45 @@ def test_what_is_not_implemented_is_refused_by_name(config, message):
     with pytest.raises(ValueError, match=message) as error:
         from_hf(config)
     assert "\n" not in str(error.value)
+
+
+# What `PretrainedConfig.to_dict` of transformers 4.0 to 4.57 wrote beside an architecture's own fields.
+OLDER = {
+    "_commit_hash": None, "_name_or_path": "some/model", "add_cross_attention": False, "bad_words_ids": None,
+    "begin_suppress_tokens": None, "chunk_size_feed_forward": 0, "cross_attention_hidden_size": None,
+    "decoder_start_token_id": None, "diversity_penalty": 0.0, "do_sample": True, "early_stopping": False,
+    "encoder_no_repeat_ngram_size": 0, "exponential_decay_length_penalty": None, "finetuning_task": None,
+    "forced_bos_token_id": None, "forced_eos_token_id": None, "gradient_checkpointing": False,
+    "id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "is_decoder": True, "is_encoder_decoder": False,
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "length_penalty": 1.0, "max_length": 4096, "min_length": 0,
+    "no_repeat_ngram_size": 0, "num_beam_groups": 1, "num_beams": 1, "num_return_sequences": 1,
+    "output_attentions": False, "output_hidden_states": False, "output_scores": False, "prefix": None,
+    "problem_type": None, "pruned_heads": {}, "remove_invalid_values": False, "repetition_penalty": 1.1,
+    "return_dict": True, "return_dict_in_generate": False, "sep_token_id": 7, "suppress_tokens": None,
+    "task_specific_params": None, "temperature": 0.6, "tf_legacy_loss": False, "tie_encoder_decoder": False,
+    "tokenizer_class": "LlamaTokenizer", "top_k": 50, "top_p": 0.9, "torchscript": True, "typical_p": 1.0,
+    "use_bfloat16": False, "xla_device": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("config", [LLAMA, QWEN2, QWEN3, MISTRAL], ids=lambda c: c["model_type"])
+def test_fields_that_change_nothing_in_the_model_are_accepted(config):
+    assert from_hf(config | OLDER) == from_hf(config)
+
+
+def test_what_transformers_itself_writes_is_accepted():
+    """Every field of generation that it once kept in configs, and every one that its base class has now."""
+    from transformers import GenerationConfig, PreTrainedConfig
+
+    names = {*GenerationConfig._get_default_generation_params(), *PreTrainedConfig().to_dict()} - {"model_type"}
+    assert {"temperature", "max_length", "top_k", "suppress_tokens"} <= names
+    written = {**PreTrainedConfig().to_dict(), **GenerationConfig._get_default_generation_params()}
+    assert from_hf({name: written[name] for name in names} | LLAMA) == from_hf(LLAMA)
+
+
+@pytest.mark.parametrize(("config", "base"), [(LLAMA, "LlamaModel"), (QWEN2, "Qwen2Model"), (MISTRAL, "MistralModel")])
+def test_a_base_models_class_is_accepted(config, base):
+    assert from_hf(config | {"architectures": [base], "hidden_act": "swish"}) == from_hf(config)
 
 
 @pytest.mark.parametrize("config", [LLAMA, QWEN2, QWEN3, MISTRAL], ids=lambda c: c["model_type"])

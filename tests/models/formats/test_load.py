@@ -1,7 +1,7 @@
 """From a source to a policy: random weights, the same on every mesh; directories; names that do not exist."""
 
 import json
-import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from models.formats.load import load, preset, random_policy, read_config
-from models.formats.tokenizer import byte_tokenizer, save_tokenizer
-from models.formats.weights import abstract, leaves
+from models.formats.tokenizer import byte_tokenizer
+from models.formats.weights import abstract, export, leaves
 from models.presets import PRESETS
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -69,12 +69,12 @@ def test_unknown_sources_say_what_there_is():
 
 def test_a_directory_gives_everything(tmp_path):
     directory = tmp_path / "model"
-    shutil.copytree(GOLDEN / "qwen2", directory)
-    save_tokenizer(byte_tokenizer(), directory)
+    config = replace(PRESETS["tiny"], family="qwen2", qkv_bias=True)
+    export(random_policy(config), directory, tokenizer=byte_tokenizer())
     (directory / "generation_config.json").write_text('{"eos_token_id": [3]}')
     loaded = load(str(directory))
     assert (loaded.stop_ids, loaded.directory, loaded.policy.remat) == ([3, 257], directory, "full")
-    assert loaded.policy.layers.query_bias[...].shape == (2, 4, 8)
+    assert loaded.policy.layers.query_bias[...].shape == (2, 8, 16)
     assert loaded.policy.embed[...].devices() == {jax.devices()[0]}
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -60,17 +60,14 @@ def test_the_golden_positions_are_long_enough_to_see_rope_scaling():
     assert np.abs(forward(load(GOLDEN / "llama3_scaled", rope_scaling=None), *inputs) - logits).max() > 0.1
 
 
-class Recorder:
-    """A stored tensor that counts the values read from it."""
+@dataclass(frozen=True)
+class Recorder(storage.Tensor):
+    """A stored tensor that notes how many values are read from it."""
 
-    def __init__(self, tensor, name, reads):
-        self.tensor, self.name, self.reads = tensor, name, reads
-
-    def get_shape(self):
-        return self.tensor.get_shape()
+    reads: list
 
     def __getitem__(self, index):
-        part = self.tensor[index]
+        part = self.part[index]
         self.reads.append((self.name, part.size))
         return part
 
@@ -80,13 +77,13 @@ def test_every_device_reads_only_its_slices(mesh, make_layout, monkeypatch):
     reads, layout, folder = [], make_layout(mesh), GOLDEN / "llama3_scaled"
     opened = weights.open_tensors
     monkeypatch.setattr(
-        weights, "open_tensors", lambda d: {name: Recorder(t, name, reads) for name, t in opened(d).items()}
+        weights, "open_tensors", lambda d: {name: Recorder(**vars(t), reads=reads) for name, t in opened(d).items()}
     )
     policy = load_weights(folder, read_config(folder), shardings=layout.train_shardings, remat="none")
     for leaf, place in zip(leaves(policy), jax.tree.leaves(layout.train_shardings(policy)), strict=True):
         assert leaf.array.sharding.is_equivalent_to(place, leaf.array.ndim)
     # Together they read every value once: no device read another's part, and copies share one read.
-    sizes = {name: np.prod(tensor.get_shape()) for name, tensor in opened(folder).items()}
+    sizes = {name: np.prod(tensor.shape) for name, tensor in opened(folder).items()}
     assert {name: sum(n for other, n in reads if other == name) for name in sizes} == sizes
     assert max(n for name, n in reads if name.endswith("gate_proj.weight")) == 40 * 32 // 8
     monkeypatch.undo()
@@ -139,6 +136,12 @@ def test_export_carries_token_ids_and_generation_settings(tmp_path):
     assert (written["bos_token_id"], written["eos_token_id"], written["pad_token_id"]) == (1, [5, 6], 9)
     kept = json.loads((tmp_path / "out" / "generation_config.json").read_text())
     assert kept == {"eos_token_id": [5, 6, 7], "temperature": 0.6}
+    # Without the file they are config.json's, where older transformers wrote them.
+    (source / "generation_config.json").unlink()
+    (source / "config.json").write_text(json.dumps(config | {"temperature": 0.6, "max_length": 20}))
+    export(load(source), tmp_path / "out", tokenizer=byte_tokenizer(), source=source)
+    kept = json.loads((tmp_path / "out" / "generation_config.json").read_text())
+    assert kept == {"bos_token_id": 256, "eos_token_id": 257, "pad_token_id": 258, "max_length": 20, "temperature": 0.6}
     # Without a source the tokenizer's ids are taken.
     export(load(source), tmp_path / "out", tokenizer=byte_tokenizer())
     assert json.loads((tmp_path / "out" / "generation_config.json").read_text())["eos_token_id"] == 257
@@ -213,7 +216,7 @@ def rewritten(directory, name, **changes):
     """A copy of a golden model as one file, with some tensors added."""
     directory.mkdir()
     shutil.copy(GOLDEN / name / "config.json", directory)
-    tensors = {key: part[tuple(slice(None) for _ in part.get_shape())] for key, part in open_golden(name).items()}
+    tensors = {key: part[tuple(slice(None) for _ in part.shape)] for key, part in open_golden(name).items()}
     tensors |= {key.replace("__", "."): value for key, value in changes.items()}
     storage.write_tensors(directory, {key: value.shape for key, value in tensors.items()}, tensors.__getitem__)
     return directory
@@ -224,7 +227,7 @@ def open_golden(name):
 
 
 def test_redundant_tensors_are_allowed_and_others_are_not(tmp_path):
-    head = np.zeros((56, 32), np.float32)
+    head = open_golden("llama_tied")["model.embed_tokens.weight"][:]
     frequencies = {"model__layers__0__self_attn__rotary_emb__inv_freq": np.ones(4, np.float32)}
     tied = rewritten(tmp_path / "tied", "llama_tied", lm_head__weight=head, **frequencies)
     assert_same(load(tied), load(GOLDEN / "llama_tied"))
