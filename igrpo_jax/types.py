@@ -41,6 +41,10 @@ BARE, DRAFTED = 3, 4
 """Stages of evaluation: answers to the bare question, and with a draft in the prompt."""
 
 
+Message = Mapping[str, str]
+"""A turn of a conversation: who speaks, `role` (system, user, assistant), and what is said, `content`."""
+
+
 class Problem(NamedTuple):
     """One question with everything a reward may want to know about it.
 
@@ -48,11 +52,13 @@ class Problem(NamedTuple):
       id: identity of the problem inside its source; randomness is keyed by it.
       question: the text put to the model.
       columns: further columns of the row, handed to rewards by keyword; `answer` holds the gold answer.
+      turns: what was said before the question, if it is the end of a conversation.
     """
 
     id: int
     question: str
     columns: Mapping[str, Any]
+    turns: Sequence[Message] = ()
 
 
 class Request(NamedTuple):
@@ -288,4 +294,4 @@ class Tokenizer(Protocol):
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
+    def apply_chat_template(self, conversation: list[Any], **kwargs: Any) -> Any: ...

@@ -7,7 +7,7 @@ import pytest
 from tokenizers import AddedToken
 
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.prompts import Prompter, refinement_limit
+from igrpo_jax.prompts import Prompter, pad_prompts, refinement_limit
 
 
 class Characters:

@@ -21,6 +21,8 @@ _FIXES = {
     "no answer": "check data.answer_column, and answer_after= and answer_boxed= of the source",
     "unparsable answer": "check data.answer_column",
     "question too long": "raise prompt.max_prompt_length",
+    "broken text": "it holds halves of characters (lone surrogates); write the file anew as UTF-8",
+    "turns that the chat template refuses": "see which roles it takes, and in which order",
 }
 
 
@@ -106,7 +108,7 @@ class Skipping:
 def usable(
     source: Source,
     *,
-    count_tokens: Callable[[Sequence[str]], Sequence[int]],
+    count_tokens: Callable[[Sequence[Problem]], Sequence[int]],
     max_prompt_length: int,
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]] = map,
@@ -120,7 +122,8 @@ def usable(
 
     Args:
       source: problems.
-      count_tokens: tokens of the prompts that these questions become; called with many questions at once.
+      count_tokens: tokens of the prompts that these problems become, 0 for one that makes none; called with many
+        problems at once.
       max_prompt_length: tokens that a prompt may have.
       gold_is_parsable: whether answers can be compared with this gold answer; called once for each distinct one.
       map_golds: `map`, or one that works in several processes.
@@ -145,7 +148,7 @@ def usable(
 
 
 def _make_judge(
-    count_tokens: Callable[[Sequence[str]], Sequence[int]],
+    count_tokens: Callable[[Sequence[Problem]], Sequence[int]],
     max_prompt_length: int,
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]],
@@ -153,8 +156,13 @@ def _make_judge(
     parsable: dict[str | None, bool] = {None: True}
 
     def judge(problems: Sequence[Problem]) -> list[tuple[str | None, int]]:
-        lengths = [int(length) for length in count_tokens([problem.question for problem in problems])]
-        reasons = [_reason(p, length, max_prompt_length) for p, length in zip(problems, lengths, strict=True)]
+        whole = [not _broken(problem) for problem in problems]
+        counted = iter(count_tokens([problem for problem, good in zip(problems, whole, strict=True) if good]))
+        lengths = [int(next(counted)) if good else 0 for good in whole]
+        reasons = [
+            _reason(problem, length, max_prompt_length) if good else "broken text"
+            for problem, length, good in zip(problems, lengths, whole, strict=True)
+        ]
         golds = [
             None if reason or problem.columns.get("gym_entry") is not None else problem.columns["answer"]
             for problem, reason in zip(problems, reasons, strict=True)
@@ -204,10 +212,18 @@ def _scan(
     return indices, report
 
 
+def _broken(problem: Problem) -> bool:
+    """Whether a problem's texts are none: JSON can hold halves of characters, which no tokenizer takes."""
+    texts = [problem.question, problem.columns.get("answer") or "", *(turn["content"] for turn in problem.turns)]
+    return any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text)
+
+
 def _reason(problem: Problem, length: int, max_prompt_length: int) -> str | None:
     """Why a problem is unusable whatever its gold answer says, None if it is not."""
     if not problem.question.strip():
         return "no question"
     if problem.columns.get("answer") is None and problem.columns.get("gym_entry") is None:
         return "no answer"
+    if not length:
+        return "turns that the chat template refuses"
     return "question too long" if length > max_prompt_length else None

@@ -27,13 +27,13 @@ class Data(NamedTuple):
 
 
 def load_problems(
-    config: Config, *, count_tokens: Callable[[Sequence[str]], list[int]], divide: Divide = alone
+    config: Config, *, count_tokens: Callable[[Sequence[Problem]], list[int]], divide: Divide = alone
 ) -> Data:
     """Opens every source, drops what cannot be used and says what was dropped.
 
     Args:
       config: data, prompt, reward, eval, train.problems_per_step and seed are read.
-      count_tokens: tokens of the prompts that these questions become.
+      count_tokens: tokens of the prompts that these problems become, 0 where there is none.
       divide: lets every process of a run read and judge a part of the problems.
 
     Raises:

@@ -62,11 +62,12 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
 
 
 def stop_ids(directory: Path | None, tokenizer: Any) -> list[int]:
-    """The token ids that end a completion: of generation_config.json, of config.json and the tokenizer's own, in order.
+    """The token ids that end a completion, each once, in this order: of generation_config.json, of config.json, the
+    tokenizer's own, and what ends a turn in its chat template.
 
     Args:
       directory: a model directory, or None for a model that has none.
-      tokenizer: its `eos_token_id` counts too.
+      tokenizer: its `eos_token_id` counts, and its `chat_template`.
 
     Raises:
       ValueError: there is none, or one of the files is broken.
@@ -76,11 +77,29 @@ def stop_ids(directory: Path | None, tokenizer: Any) -> list[int]:
         if directory is not None and (directory / name).exists():
             ids = read_json(directory / name).get("eos_token_id")
             found += ids if isinstance(ids, list) else [ids]
-    found.append(tokenizer.eos_token_id)
+    found += [tokenizer.eos_token_id, turn_end(tokenizer)]
     unique = list(dict.fromkeys(i for i in found if i is not None))
     if not unique:
         raise ValueError(f"{directory} names no end-of-text token; set eos_token_id in its generation_config.json")
     return unique
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The token with which the chat template ends what an assistant says, like `<|im_end|>`; None if it is text.
+
+    The config files of base models often name another one, the end of a document.
+    """
+    said = "\ue000"
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    # There is no template, or one that fails here, as any kind of exception: whoever makes prompts says so.
+    except Exception:
+        return None
+    _, _, behind = text.rpartition(said)
+    tokens = tokenizer.encode(behind.lstrip(), add_special_tokens=False) if said in text else []
+    added = tokenizer.added_tokens_decoder.get(tokens[0]) if tokens else None
+    return None if added is None or str(added).isalnum() else tokens[0]
 
 
 def byte_tokenizer() -> Any:
