@@ -10,13 +10,19 @@ from datetime import date
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from igrpo_jax.types import Message, Tokenizer
+from igrpo_jax.types import Message, Question, Tokenizer
 
 _SLOT = re.compile("\ue000(\\d+)\ue001")
 _BRACKETED = re.compile(r"[<\[{]+[^\s<>\[\]{}]+[>\]}]+")
 """`<|user|>`, `[/INST]`, `<<SYS>>`."""
 
+_TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
 _PROBES = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
+
+
+def asked(question: Question) -> str:
+    """The text of a question, of a conversation what the user says last."""
+    return question if isinstance(question, str) else question[-1]["content"]
 
 
 def slot(number: int) -> str:
@@ -55,8 +61,8 @@ class Chat:
         self._tokenizer = tokenizer
         self._template = getattr(tokenizer, "chat_template", None)
         self._values = dict(values)
-        if "strftime_now" in str(self._template):
-            self._values = {"strftime_now": date.fromisoformat(day).strftime} | self._values
+        if isinstance(self._template, str) and "strftime_now" in self._template:
+            self._values["chat_template"] = dated(self._template, date.fromisoformat(day))
         self._begin = [] if self._template else beginning(tokenizer)
         self._controls = control_tokens(tokenizer)
         self._control_ids = frozenset(self._controls.values())
@@ -185,6 +191,21 @@ def _marked(known: Any) -> bool:
     return len(name) > 1 and not all(character.isalnum() or character.isspace() for character in name)
 
 
+def dated(template: str, day: date) -> str:
+    """A chat template that writes the given day, not the one on which it is rendered.
+
+    Raises:
+      ValueError: it takes the form of its dates from elsewhere.
+    """
+    fixed = _TODAY.sub(lambda match: repr(day.strftime(match[2])), template)
+    if "strftime_now(" in fixed:
+        raise ValueError(
+            "the model's chat template writes today's date in a form that is not in the template; write a fixed one "
+            "into chat_template in its tokenizer_config.json, or a resumed run is another one"
+        )
+    return fixed
+
+
 def alternatives(names: Mapping[str, int]) -> re.Pattern:
     """Finds names, the longest that fits."""
     return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or "(?!)")
@@ -201,8 +222,9 @@ def beginning(tokenizer: Tokenizer) -> list[int]:
 def markers(outline: Callable[[Sequence[Message]], Outline], controls: Mapping[str, int]) -> re.Pattern | None:
     """What opens a turn in a template without any control token, as in Tulu's `<|user|>` and `<|assistant|>`.
 
-    It is what the template puts between messages. Words beside a control token (`assistant` of ChatML) open nothing on
-    their own. Words alone (`User:`) do so only where the template has them, at the beginning of a line or not.
+    It is what the template puts between messages. Words beside a control token or brackets (`assistant` of ChatML) open
+    nothing on their own. Words alone (`User:`) do so only where the template has them, at the beginning of a line or
+    not.
     """
     for roles in _PROBES:
         try:
@@ -223,8 +245,8 @@ def markers(outline: Callable[[Sequence[Message]], Outline], controls: Mapping[s
     for number, text in enumerate(between):
         parts = alternatives(controls).split(text)
         found |= dict.fromkeys(re.escape(mark) for part in parts for mark in _BRACKETED.findall(part))
-        if len(parts) == 1:
-            found |= dict.fromkeys(_lines(_BRACKETED.sub("", text), first=number == 0))
+        if len(parts) == 1 and not _BRACKETED.search(text):
+            found |= dict.fromkeys(_lines(text, first=number == 0))
     return re.compile("|".join(found), re.MULTILINE) if found else None
 
 
@@ -235,8 +257,8 @@ def _lines(text: str, *, first: bool) -> list[str]:
         words = match[0].strip()
         if any(character.isalnum() for character in words):
             begins = text[: match.start()].endswith("\n") or (first and match.start() == 0)
-            ends = text[match.end() :].startswith("\n")
-            before, behind = r"^[ \t]*" if begins else r"(?<!\w)", r"[ \t]*$" if ends else ""
+            whole = text[match.end() :].startswith("\n") and words.replace(" ", "").isalnum()
+            before, behind = r"^[ \t]*" if begins else r"(?<!\w)", r"[ \t]*$" if whole else ""
             patterns.append(before + re.escape(words) + behind)
     return patterns
 

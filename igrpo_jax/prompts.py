@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igrpo_jax.chat import Chat, control_tokens, probe, slot
+from igrpo_jax.chat import Chat, asked, control_tokens, probe, slot
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.types import Message, Problem, Tokenizer
+from igrpo_jax.types import Message, Question, Tokenizer
 
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
@@ -42,17 +42,15 @@ class Prompter:
                     "text into prompt.question"
                 ) from error
 
-    def question(self, question: str, turns: Sequence[Message] = ()) -> list[int]:
-        """Stage one's prompt tokens; `turns` is what was said before, and their system message replaces the config's.
+    def question(self, question: Question) -> list[int]:
+        """Stage one's prompt tokens. A conversation keeps its turns; its system message replaces the config's.
 
         Raises:
           ValueError: the chat template refuses such turns.
         """
-        return self._encode(self._config.question, turns, question=question)
+        return self._encode(self._config.question, question)
 
-    def refinement(
-        self, question: str, draft: Sequence[int], *, limit: int, turns: Sequence[Message] = ()
-    ) -> list[int]:
+    def refinement(self, question: Question, draft: Sequence[int], *, limit: int) -> list[int]:
         """Stage two's prompt tokens: the question, whole, then the draft between its markers.
 
         A draft of more than `max_draft_length` tokens keeps its tail, where the answer is, and is marked as cut; it is
@@ -64,14 +62,14 @@ class Prompter:
             text = self.text(tail).strip()
             if tail and len(tail) < len(draft):
                 text = self._config.cut_mark + text
-            prompt = self._encode(self._config.refine, turns, question=question, draft=text)
+            prompt = self._encode(self._config.refine, question, draft=text)
             if len(prompt) <= limit or not tail:
                 return prompt
             room = max(len(tail) - (len(prompt) - limit), 0)
 
-    def lengths(self, problems: Sequence[Problem]) -> list[int]:
-        """Tokens of each problem's stage-one prompt; 0 where the chat template refuses the turns before it."""
-        return [self._length(problem) for problem in problems]
+    def lengths(self, questions: Sequence[Question]) -> list[int]:
+        """Tokens of each question's stage-one prompt; 0 where the chat template refuses its turns."""
+        return [self._length(question) for question in questions]
 
     def text(self, tokens: Sequence[int]) -> str:
         """A completion as text, without the tokens that pad it or end it.
@@ -99,16 +97,18 @@ class Prompter:
                 )
         return [controls[string] for string in strings if string in controls]
 
-    def _length(self, problem: Problem) -> int:
+    def _length(self, question: Question) -> int:
         try:
-            return len(self.question(problem.question, problem.turns))
+            return len(self.question(question))
         except ValueError:
             return 0
 
-    def _encode(self, template: str, turns: Sequence[Message], **texts: str) -> list[int]:
+    def _encode(self, template: str, question: Question, **texts: str) -> list[int]:
+        turns: Sequence[Message] = [] if isinstance(question, str) else question[:-1]
         own = any(turn["role"] == "system" for turn in turns)
         system = [{"role": "system", "content": self._config.system}] if self._config.system and not own else []
         before = [{"role": turn["role"], "content": slot(number)} for number, turn in enumerate(turns)]
+        texts = {"question": asked(question)} | texts
         slots = {name: slot(len(turns) + number) for number, name in enumerate(texts)}
         message = {"role": "user", "content": _fill(template, **slots)}
         contents = [turn["content"] for turn in turns]

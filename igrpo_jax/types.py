@@ -44,21 +44,22 @@ BARE, DRAFTED = 3, 4
 Message = Mapping[str, str]
 """A turn of a conversation: who speaks, `role` (system, user, assistant), and what is said, `content`."""
 
+Question = str | Sequence[Message]
+"""What a model is asked: a text, or a conversation whose last message is the user's."""
+
 
 class Problem(NamedTuple):
     """One question with everything a reward may want to know about it.
 
     Attributes:
       id: identity of the problem inside its source; randomness is keyed by it.
-      question: the text put to the model.
+      question: what is put to the model.
       columns: further columns of the row, handed to rewards by keyword; `answer` holds the gold answer.
-      turns: what was said before the question, if it is the end of a conversation.
     """
 
     id: int
-    question: str
+    question: Question
     columns: Mapping[str, Any]
-    turns: Sequence[Message] = ()
 
 
 class Request(NamedTuple):

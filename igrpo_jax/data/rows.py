@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from igrpo_jax.types import Message, Problem
+from igrpo_jax.types import Problem, Question
 
 _THOUSANDS = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
 _TAKEN_BY_REWARDS = ("prompts", "completions", "ended")
@@ -49,21 +49,19 @@ class Mapped(NamedTuple):
 def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str) -> Problem:
     """Makes a problem of a row; its columns are the row's others and `answer`, the gold answer as text or None.
 
-    The question of a conversation is what the user says last; one that ends otherwise has none. A column whose name
-    rewards need for themselves (prompts, completions, ended) gets an underscore behind it.
+    A conversation that does not end with the user has no question. A column whose name rewards need for themselves
+    (prompts, completions, ended) gets an underscore behind it.
 
     Raises:
       ValueError: if the question is neither text, a number nor a conversation, or the answer neither text nor a number.
     """
-    asked = _lookup(row, mapped.question)
-    turns = _conversation(asked)
-    if turns:
-        *turns, last = turns
-        asked = last["content"] if last["role"] == "user" else None
-    question = _text(asked, mapped.question, "question", where)
+    value = _lookup(row, mapped.question)
+    question: Question | None = _conversation(value)
+    if question is None:
+        question = _text(value, mapped.question, "question", where)
     gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", where)
     columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items() if k != mapped.question}
-    return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)}, tuple(turns))
+    return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)})
 
 
 def check_columns(rows: Rows, mapped: Mapped, *, where: str) -> None:
@@ -104,19 +102,20 @@ def _walk(row: Any, path: str) -> tuple[bool, Any]:
     return False, list(range(len(row))) if isinstance(row, Sequence) and not isinstance(row, str | bytes) else []
 
 
-def _conversation(value: Any) -> list[Message]:
-    """The messages of a conversation, roles and texts alone; none if it is no conversation.
+def _conversation(value: Any) -> list[Any] | None:
+    """A conversation as roles and texts alone, empty if it does not end with the user; None if it is something else.
 
     Some libraries hold a list of records as a record of lists.
     """
     if isinstance(value, Mapping) and all(isinstance(value.get(key), list) for key in ("role", "content")):
-        value = [
-            {"role": role, "content": content} for role, content in zip(value["role"], value["content"], strict=False)
-        ]
-    if not isinstance(value, Sequence) or not all(isinstance(turn, Mapping) for turn in value):
-        return []
-    turns: list[Message] = [{"role": turn.get("role"), "content": _said(turn.get("content"))} for turn in value]
-    return turns if all(isinstance(text, str) for turn in turns for text in turn.values()) else []
+        pairs = zip(value["role"], value["content"], strict=False)
+        value = [{"role": role, "content": content} for role, content in pairs]
+    if not value or not isinstance(value, list | tuple) or not all(isinstance(turn, Mapping) for turn in value):
+        return None
+    turns = [{"role": turn.get("role"), "content": _said(turn.get("content"))} for turn in value]
+    if not all(isinstance(text, str) for turn in turns for text in turn.values()):
+        return None
+    return turns if turns[-1]["role"] == "user" else []
 
 
 def _said(content: Any) -> Any:

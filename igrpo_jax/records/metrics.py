@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from igrpo_jax.chat import asked
 from igrpo_jax.config import Config
 from igrpo_jax.rollout import Rollout, Stage, tokens_of
 
@@ -77,7 +78,7 @@ def sample_rows(rollout: Rollout, config: Config, text: Callable[[list[int]], st
     """The first rows of a rollout for samples.jsonl and the table of samples."""
     rows = []
     for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
-        row: dict = {"question": problem.question, "draft": None, "draft_reward": None}
+        row: dict = {"question": asked(problem.question), "draft": None, "draft_reward": None}
         if rollout.drafts is not None and rollout.chosen is not None:
             best = int(rollout.chosen[p])
             row |= {

@@ -31,7 +31,7 @@ def problem(index: int, question: str = "two words", answer: str | None = "1", *
 def sift(source, max_prompt_length=3, gold_is_parsable=lambda gold: gold != "??", **options):
     return usable(
         source,
-        count_tokens=lambda problems: [len(problem.question.split()) for problem in problems],
+        count_tokens=lambda questions: [len(question.split()) for question in questions],
         max_prompt_length=max_prompt_length,
         gold_is_parsable=gold_is_parsable,
         **options,
@@ -77,9 +77,9 @@ def test_tokens_are_counted_in_large_portions_and_golds_once(monkeypatch):
     monkeypatch.setattr(filter, "_CHUNK", 1024)
     portions, golds = [], []
 
-    def count_tokens(problems):
-        portions.append(len(problems))
-        return [1] * len(problems)
+    def count_tokens(questions):
+        portions.append(len(questions))
+        return [1] * len(questions)
 
     def gold_is_parsable(gold):
         golds.append(gold)

@@ -18,7 +18,7 @@ def load(*, train=(TRAIN,), reward=("accuracy",), problems=0, **data):
         data=DataConfig(train=train, **data), reward=RewardConfig(functions=reward),
         train=TrainConfig(problems_per_step=4), eval=EvalConfig(problems=problems),
     )  # fmt: skip
-    return load_problems(config, count_tokens=lambda problems: [len(problem.question) for problem in problems])
+    return load_problems(config, count_tokens=lambda texts: [len(text) for text in texts])
 
 
 def test_batches_and_evaluation_sets_share_no_question(capsys):
