@@ -358,6 +358,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
 
     tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt, stop_ids=found.stop_ids)
+    warn(layout, prompter.warning)
     stops = list(dict.fromkeys([*found.stop_ids, *prompter.stops(config.sampling.stop_strings)]))
     divide = layout.processes.divide
     data = load_problems(config, count_tokens=prompter.lengths, divide=divide)
@@ -369,9 +370,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     )
     answers = max(shapes.completion, config.eval.max_completion_length if data.evals else 0)
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
-    warning = beyond_positions(asked, answers, found.config.max_position)
-    if warning and layout.processes.first:
-        print(f"warning: {warning}", file=sys.stderr)
+    warn(layout, beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
     make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text)
     sampler = evaluator = make(pool=pool)
@@ -380,6 +379,12 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
+
+
+def warn(layout: Any, text: str | None) -> None:
+    """Says what is odd, if anything is, once for all processes."""
+    if text and layout.processes.first:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:

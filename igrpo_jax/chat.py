@@ -51,7 +51,7 @@ class Chat:
     """Encodes conversations through a tokenizer's chat template, or as paragraphs where it has none."""
 
     def __init__(self, tokenizer: Tokenizer, *, values: Mapping[str, Any], day: str):
-        """Looks at the template.
+        """Looks at the template; `unread` are the names of values that it does not look at.
 
         Args:
           tokenizer: a tokenizer of `transformers`, or what is like one.
@@ -66,6 +66,7 @@ class Chat:
         self._begin = [] if self._template else beginning(tokenizer)
         self._controls = control_tokens(tokenizer)
         self._control_ids = frozenset(self._controls.values())
+        self.unread = [name for name in values if not re.search(rf"\b{re.escape(name)}\b", str(self._template))]
         self._outlines: dict[tuple[tuple[str, str], ...], Outline] = {}
         backed = getattr(tokenizer, "backend_tokenizer", None) is not None
         self._literal = Literal(tokenizer, self._controls) if backed and self._controls else None

@@ -42,6 +42,13 @@ class Prompter:
                     "text into prompt.question"
                 ) from error
 
+    @property
+    def warning(self) -> str | None:
+        """What is odd about the config, if anything is."""
+        if not self._chat.unread:
+            return None
+        return f"the chat template does not look at {', '.join(self._chat.unread)} of prompt.chat_template_kwargs"
+
     def question(self, question: Question) -> list[int]:
         """Stage one's prompt tokens. A conversation keeps its turns; its system message replaces the config's.
 
