@@ -349,7 +349,7 @@ def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
 def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.data import load_problems
-    from igrpo_jax.prompts import Prompter, refinement_limit
+    from igrpo_jax.prompts import Prompter, beyond_positions, refinement_limit
     from igrpo_jax.sampling.pools import evaluation_pool, pool_of
     from igrpo_jax.sampling.sampler import Sampler
     from igrpo_jax.train import Run
@@ -357,24 +357,34 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     from models import decoder
 
     tokenizer = found.tokenizer
-    prompter = Prompter(tokenizer, config.prompt)
+    prompter = Prompter(tokenizer, config.prompt, stop_ids=found.stop_ids)
+    warn(layout, prompter.warning)
+    stops = list(dict.fromkeys([*found.stop_ids, *prompter.stops(config.sampling.stop_strings)]))
     divide = layout.processes.divide
-    count = lambda questions: [len(prompter.question(question)) for question in questions]
-    data = load_problems(config, count_tokens=count, divide=divide)
+    data = load_problems(config, count_tokens=prompter.lengths, divide=divide)
     longest = data.longest_prompt
     shapes = Shapes(
         prompt=longest,
         refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
         completion=config.sampling.max_completion_length,
     )
+    answers = max(shapes.completion, config.eval.max_completion_length if data.evals else 0)
+    asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
+    warn(layout, beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
-    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=found.stop_ids, decode=prompter.text)
+    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text)
     sampler = evaluator = make(pool=pool)
     if data.evals:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
         evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
     return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
+
+
+def warn(layout: Any, text: str | None) -> None:
+    """Says what is odd, if anything is, once for all processes."""
+    if text and layout.processes.first:
+        print(f"warning: {text}", file=sys.stderr)
 
 
 def write_export(config: Config, params: Any, found: Any, workdir: Path) -> None:

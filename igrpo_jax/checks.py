@@ -1,9 +1,10 @@
 """Which values of a config are refused before anything starts."""
 
 import math
+from datetime import date
 from operator import attrgetter
 
-from igrpo_jax.config import Config
+from igrpo_jax.config import Config, PromptConfig
 
 AT_LEAST = {
     "seed": 0,
@@ -59,6 +60,10 @@ SHARES = {
 """Fields between 0 and 1: in words, and as a test."""
 
 
+TAKEN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict"}
+"""What a chat template is given in any case, and options of rendering it that would not give a prompt."""
+
+
 def check(config: Config) -> None:
     """Refuses values that cannot be meant.
 
@@ -94,8 +99,24 @@ def _check_together(config: Config) -> None:
     if data.mixture and len(data.mixture) != len(data.train):
         n = len(data.train)
         raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
+    if "" in config.sampling.stop_strings:
+        raise ValueError(
+            "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
+        )
+    _check_template(config.prompt)
     for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
         if "{question}" not in template:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
     if "{draft}" not in config.prompt.refine and a.num_drafts:
         raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")
+
+
+def _check_template(prompt: PromptConfig) -> None:
+    """Refuses what a chat template cannot be given."""
+    try:
+        date.fromisoformat(prompt.date)
+    except ValueError:
+        raise ValueError(f"prompt.date is {prompt.date!r}; it must be a day, like 2025-01-31") from None
+    taken = sorted(TAKEN & prompt.chat_template_kwargs.keys())
+    if taken:
+        raise ValueError(f"prompt.chat_template_kwargs has {', '.join(taken)}, which is given already; leave it out")

@@ -68,6 +68,10 @@ class PromptConfig:
     """Tokens of a stage-one prompt; longer questions are dropped when the data is loaded."""
     max_draft_length: int = 4096
     """Tokens of a draft inside the stage-two prompt; a longer one loses its head."""
+    chat_template_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
+    """What the chat template gets besides the messages, as in `enable_thinking False date_string "1 May 2025"`."""
+    date: str = "2025-01-01"
+    """The day that chat templates are told it is, year-month-day: a prompt is the same whenever it is made."""
 
 
 @dataclass(frozen=True, kw_only=True)

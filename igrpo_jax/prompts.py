@@ -1,30 +1,63 @@
-"""Questions and drafts as prompt tokens."""
+"""Questions and drafts as prompt tokens, and completions as text."""
 
 import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from igrpo_jax.chat import Chat, asked, control_tokens, probe, slot
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.types import Tokenizer
+from igrpo_jax.types import Message, Question, Tokenizer
+
+_NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 class Prompter:
     """Renders both stages' prompts through the tokenizer's chat template (or plainly, where it has none)."""
 
-    def __init__(self, tokenizer: Tokenizer, config: PromptConfig):
-        self._tokenizer = tokenizer
-        self._config = config
-        # all_special_tokens leaves out special tokens that were only added, like Llama 3's <|start_header_id|>.
-        added = getattr(tokenizer, "added_tokens_decoder", {}).values()
-        specials = {*tokenizer.all_special_tokens, *(str(token) for token in added if token.special)} - {""}
-        self._specials = sorted(specials, key=len, reverse=True)
+    def __init__(self, tokenizer: Tokenizer, config: PromptConfig, *, stop_ids: Sequence[int] = ()):
+        """Looks whether the template takes what the config gives it.
 
-    def question(self, question: str) -> list[int]:
-        """Stage one's prompt tokens."""
-        return self._chat(_fill(self._config.question, question=question))
+        Args:
+          tokenizer: a tokenizer of `transformers`, or what is like one.
+          config: the templates and what goes into them.
+          stop_ids: tokens that end a turn of the model, besides the tokenizer's own; they are no text.
 
-    def refinement(self, question: str, draft: Sequence[int], *, limit: int) -> list[int]:
+        Raises:
+          ValueError: the chat template is broken, or has no place for `prompt.system`.
+        """
+        self._tokenizer, self._config = tokenizer, config
+        self._chat = Chat(tokenizer, values=config.chat_template_kwargs, day=config.date)
+        self._silent = frozenset(_named(tokenizer)) | frozenset(stop_ids)
+        try:
+            self._chat.outline(probe("user"))
+        except ValueError as error:
+            raise ValueError(f"{error}; mend chat_template in the model's tokenizer_config.json") from error
+        if config.system:
+            try:
+                self._chat.outline(probe("system", "user"))
+            except ValueError as error:
+                raise ValueError(
+                    f"this model's chat template has no system role ({error}); leave prompt.system empty or put the "
+                    "text into prompt.question"
+                ) from error
+
+    @property
+    def warning(self) -> str | None:
+        """What is odd about the config, if anything is."""
+        if not self._chat.unread:
+            return None
+        return f"the chat template does not look at {', '.join(self._chat.unread)} of prompt.chat_template_kwargs"
+
+    def question(self, question: Question) -> list[int]:
+        """Stage one's prompt tokens. A conversation keeps its turns; its system message replaces the config's.
+
+        Raises:
+          ValueError: the chat template refuses such turns.
+        """
+        return self._encode(self._config.question, question)
+
+    def refinement(self, question: Question, draft: Sequence[int], *, limit: int) -> list[int]:
         """Stage two's prompt tokens: the question, whole, then the draft between its markers.
 
         A draft of more than `max_draft_length` tokens keeps its tail, where the answer is, and is marked as cut; it is
@@ -33,39 +66,77 @@ class Prompter:
         room = self._config.max_draft_length
         while True:
             tail = list(draft[-room:]) if room else []
-            text = self._harmless(tail)
+            text = self.text(tail).strip()
             if tail and len(tail) < len(draft):
                 text = self._config.cut_mark + text
-            prompt = self._chat(_fill(self._config.refine, question=question, draft=text))
+            prompt = self._encode(self._config.refine, question, draft=text)
             if len(prompt) <= limit or not tail:
                 return prompt
             room = max(len(tail) - (len(prompt) - limit), 0)
 
+    def lengths(self, questions: Sequence[Question]) -> list[int]:
+        """Tokens of each question's stage-one prompt; 0 where the chat template refuses its turns."""
+        return [self._length(question) for question in questions]
+
     def text(self, tokens: Sequence[int]) -> str:
-        """A completion as text, special tokens left out."""
-        return self._tokenizer.decode(tokens, skip_special_tokens=True)
+        """A completion as text, without the tokens that pad it or end it.
 
-    def _harmless(self, tokens: Sequence[int]) -> str:
-        """A draft as text that cannot open or close a chat turn when it is tokenized again.
-
-        Repeated, for taking one special token out can put another together.
+        Other special tokens are part of it: `<think>` and `<answer>` are, in some vocabularies.
         """
-        text, before = self.text(tokens), None
-        while text != before:
-            before = text
-            for special in self._specials:
-                text = text.replace(special, "")
-        return text.strip()
+        if not self._silent:
+            return self._tokenizer.decode(tokens, skip_special_tokens=True)
+        spoken = [token for token in tokens if token not in self._silent]
+        return self._tokenizer.decode(spoken, skip_special_tokens=False)
 
-    def _chat(self, message: str) -> list[int]:
-        system = [{"role": "system", "content": self._config.system}] if self._config.system else []
-        if getattr(self._tokenizer, "chat_template", None):
-            text = self._tokenizer.apply_chat_template(
-                [*system, {"role": "user", "content": message}], tokenize=False, add_generation_prompt=True
-            )
-            return self._tokenizer.encode(text, add_special_tokens=False)
-        text = "\n\n".join([*(m["content"] for m in system), message])
-        return self._tokenizer.encode(text, add_special_tokens=True)
+    def stops(self, strings: Sequence[str]) -> list[int]:
+        """The tokens that some of the stop strings are, for the sampler to stop at.
+
+        Raises:
+          ValueError: a stop string cannot occur in the text of a completion.
+        """
+        controls = control_tokens(self._tokenizer)
+        for string in strings:
+            mute = [name for name, token in controls.items() if token in self._silent and name in string]
+            if string not in controls and mute:
+                raise ValueError(
+                    f"sampling.stop_strings has {string!r}, but {mute[0]} is a token that ends or pads completions and "
+                    f"is no part of their text; give {mute[0]} alone, or leave it out"
+                )
+        return [controls[string] for string in strings if string in controls]
+
+    def _length(self, question: Question) -> int:
+        try:
+            return len(self.question(question))
+        except ValueError:
+            return 0
+
+    def _encode(self, template: str, question: Question, **texts: str) -> list[int]:
+        turns: Sequence[Message] = [] if isinstance(question, str) else question[:-1]
+        own = any(turn["role"] == "system" for turn in turns)
+        system = [{"role": "system", "content": self._config.system}] if self._config.system and not own else []
+        before = [{"role": turn["role"], "content": slot(number)} for number, turn in enumerate(turns)]
+        texts = {"question": asked(question)} | texts
+        slots = {name: slot(len(turns) + number) for number, name in enumerate(texts)}
+        message = {"role": "user", "content": _fill(template, **slots)}
+        contents = [turn["content"] for turn in turns]
+        return self._chat.encode([*system, *before, message], [*contents, *texts.values()])
+
+
+def _named(tokenizer: Tokenizer) -> list[int]:
+    """Ids of the tokens that have a role in every tokenizer: they begin, end, pad or replace text."""
+    tokens = [getattr(tokenizer, f"{name}_token_id", None) for name in _NAMED]
+    return [token for token in tokens if token is not None]
+
+
+def beyond_positions(prompt: int, completion: int, max_position: int) -> str | None:
+    """A warning where prompts and completions of so many tokens are more than the model was made for, else None."""
+    if prompt + completion <= max_position:
+        return None
+    return (
+        f"prompts of up to {prompt} tokens and completions of up to {completion} go beyond the model's "
+        f"max_position_embeddings, {max_position}, where it knows no positions; lower prompt.max_prompt_length, "
+        "prompt.max_draft_length or sampling.max_completion_length"
+    )
 
 
 TEMPLATE = 128

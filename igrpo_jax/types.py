@@ -50,17 +50,24 @@ def in_round(stage: int, number: int) -> int:
     return stage + 4 * number
 
 
+Message = Mapping[str, str]
+"""A turn of a conversation: who speaks, `role` (system, user, assistant), and what is said, `content`."""
+
+Question = str | Sequence[Message]
+"""What a model is asked: a text, or a conversation whose last message is the user's."""
+
+
 class Problem(NamedTuple):
     """One question with everything a reward may want to know about it.
 
     Attributes:
       id: identity of the problem inside its source; randomness is keyed by it.
-      question: the text put to the model.
+      question: what is put to the model.
       columns: further columns of the row, handed to rewards by keyword; `answer` holds the gold answer.
     """
 
     id: int
-    question: str
+    question: Question
     columns: Mapping[str, Any]
 
 
@@ -297,4 +304,4 @@ class Tokenizer(Protocol):
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool) -> str: ...
 
-    def apply_chat_template(self, conversation: list[dict[str, str]], **kwargs: Any) -> Any: ...
+    def apply_chat_template(self, conversation: list[Any], **kwargs: Any) -> Any: ...

@@ -50,6 +50,17 @@ def test_overrides_are_typed_and_reach_the_config():
     assert config.train.problems_per_step == launch.load_config("aime.py").train.problems_per_step
 
 
+def test_values_of_the_chat_template_are_typed():
+    arguments = ["--prompt.chat-template-kwargs", "enable_thinking", "False", "date_string", "1 May 2025", "depth", "3"]
+    _, config = launch.parse(["--config", "smoke.py", *arguments])
+    assert config.prompt.chat_template_kwargs == {"enable_thinking": False, "date_string": "1 May 2025", "depth": 3}
+
+
+def test_no_stop_strings_are_given_by_nothing(capsys, tmp_path):
+    assert "stop_strings holds an empty text" in fails(capsys, tmp_path, "--sampling.stop-strings", "END", "")
+    assert launch.parse(["--config", "smoke.py", "--sampling.stop-strings"])[1].sampling.stop_strings == ()
+
+
 def test_help_explains_fields(capsys):
     with pytest.raises(SystemExit) as stop:
         launch.parse(["--config", "smoke.py", "--help"])
@@ -76,6 +87,12 @@ def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, 
     [
         ("--algorithm.num-generations", "1", "num_generations is 1; it must be at least 2"),
         ("--sampling.top-p", "0", "sampling.top_p is 0.0; it must be above 0 and at most 1"),
+        (
+            "--prompt.chat-template-kwargs",
+            "tokenize True depth 3",
+            "prompt.chat_template_kwargs has tokenize, which is given already",
+        ),
+        ("--prompt.date", "1.May", "prompt.date is '1.May'; it must be a day, like 2025-01-31"),
         ("--train.micro-batch", "0", "train.micro_batch is 0; it must be at least 1"),
         ("--algorithm.epsilon", "1.5", "algorithm.epsilon is 1.5; it must be between 0 and 1"),
         ("--data.mixture", "1 2 3", "data.mixture has 3 numbers for 1 training sources; give one each"),

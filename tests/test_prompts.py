@@ -7,7 +7,8 @@ import pytest
 from tokenizers import AddedToken
 
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.prompts import Prompter, refinement_limit
+from igrpo_jax.prompts import Prompter, beyond_positions, pad_prompts, refinement_limit
+from models.formats.tokenizer import byte_tokenizer, stop_ids
 
 
 class Characters:
@@ -141,3 +142,50 @@ def test_refinement_limit_holds_the_longest_question_and_a_full_draft():
 def test_prompt_errors(prompts, message):
     with pytest.raises(ValueError, match=message):
         pad_prompts(prompts, 3)
+
+
+@pytest.fixture
+def tagged():
+    """A tokenizer in which `<think>`, `<answer>` and the end of a turn are special tokens, as some models have them."""
+    made = byte_tokenizer()
+    made.add_special_tokens(
+        {"additional_special_tokens": ["<think>", "</think>", "<answer>", "</answer>", "<|im_start|>", "<|im_end|>"]}
+    )
+    made.chat_template = (
+        "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    )
+    return made
+
+
+def test_tags_that_are_special_tokens_are_text_and_ends_are_not(tagged):
+    prompter = Prompter(tagged, PromptConfig(), stop_ids=stop_ids(None, tagged))
+    said = "<think>2+2</think>\n<answer>4</answer>"
+    ids = tagged.encode(f"<bos>{said}<|im_end|><eos><pad><pad>", add_special_tokens=False)
+    assert prompter.text(ids) == said
+    assert prompter.text([]) == ""
+    assert len(ids) == 14
+
+
+def test_a_draft_is_the_text_that_was_rewarded(tagged):
+    prompter = Prompter(tagged, PromptConfig(refine="{question}[{draft}]"), stop_ids=stop_ids(None, tagged))
+    draft = tagged.encode(" <answer>4</answer> <|im_end|>", add_special_tokens=False)
+    prompt = prompter.refinement("a", draft, limit=999)
+    assert "\na[<answer>4</answer>]<|im_end|>" in tagged.decode(prompt)
+    start, end = tagged.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+    assert [token for token in prompt if token > 255] == [start, end]
+
+
+def test_stop_strings_that_are_tokens_are_stop_tokens(tagged):
+    prompter = Prompter(tagged, PromptConfig(), stop_ids=stop_ids(None, tagged))
+    names = ["</answer>", "<|im_end|>", "<pad>", "<|im_start|>"]
+    assert prompter.stops([*names, "END", "</answer>\n"]) == tagged.convert_tokens_to_ids(names)
+    assert prompter.text(tagged.encode("4</answer>")) == "4</answer>"
+    with pytest.raises(ValueError, match=r"stop_strings has '<\|im_end\|>\\n', but <\|im_end\|> is a token that ends"):
+        prompter.stops(["<|im_end|>\n"])
+
+
+def test_positions_beyond_the_models_are_told():
+    assert beyond_positions(24, 8, 32) is None
+    warning = beyond_positions(67, 8, 32)
+    assert warning is not None
+    assert re.findall(r"\d+", warning) == ["67", "8", "32"]

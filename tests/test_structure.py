@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "configs": ("configs", "igrpo_jax.config", "models.presets"),
 }
 ROOMS = (
-    "types", "config", "checks", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
+    "types", "config", "checks", "chat", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
     "rollout",
     "learning", "evaluate", "records", "train", "planning",
 )  # fmt: skip

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from igrpo_jax.chat import asked
 from igrpo_jax.data.source import Source
-from igrpo_jax.types import Divide, Problem, alone
+from igrpo_jax.types import Divide, Problem, Question, alone
 
 Judge = Callable[[Sequence[Problem]], list[tuple[str | None, int]]]
 """For each problem the reason to drop it, None if there is none, and the tokens of its prompt."""
@@ -21,6 +22,8 @@ _FIXES = {
     "no answer": "check data.answer_column, and answer_after= and answer_boxed= of the source",
     "unparsable answer": "check data.answer_column",
     "question too long": "raise prompt.max_prompt_length",
+    "broken text": "it holds halves of characters (lone surrogates); write the file anew as UTF-8",
+    "refused by the chat template": "see which roles it takes, in which order",
 }
 
 
@@ -106,7 +109,7 @@ class Skipping:
 def usable(
     source: Source,
     *,
-    count_tokens: Callable[[Sequence[str]], Sequence[int]],
+    count_tokens: Callable[[Sequence[Question]], Sequence[int]],
     max_prompt_length: int,
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]] = map,
@@ -120,7 +123,8 @@ def usable(
 
     Args:
       source: problems.
-      count_tokens: tokens of the prompts that these questions become; called with many questions at once.
+      count_tokens: tokens of the prompts that these questions become, 0 for one that becomes none; called with many
+        questions at once.
       max_prompt_length: tokens that a prompt may have.
       gold_is_parsable: whether answers can be compared with this gold answer; called once for each distinct one.
       map_golds: `map`, or one that works in several processes.
@@ -145,7 +149,7 @@ def usable(
 
 
 def _make_judge(
-    count_tokens: Callable[[Sequence[str]], Sequence[int]],
+    count_tokens: Callable[[Sequence[Question]], Sequence[int]],
     max_prompt_length: int,
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]],
@@ -153,7 +157,9 @@ def _make_judge(
     parsable: dict[str | None, bool] = {None: True}
 
     def judge(problems: Sequence[Problem]) -> list[tuple[str | None, int]]:
-        lengths = [int(length) for length in count_tokens([problem.question for problem in problems])]
+        whole = [not _broken(problem) for problem in problems]
+        counted = iter(count_tokens([problem.question for problem, good in zip(problems, whole, strict=True) if good]))
+        lengths = [int(next(counted)) if good else None for good in whole]
         reasons = [_reason(p, length, max_prompt_length) for p, length in zip(problems, lengths, strict=True)]
         golds = [
             None if reason or problem.columns.get("gym_entry") is not None else problem.columns["answer"]
@@ -164,7 +170,7 @@ def _make_judge(
         reasons = [
             reason if parsable[gold] else "unparsable answer" for reason, gold in zip(reasons, golds, strict=True)
         ]
-        return list(zip(reasons, lengths, strict=True))
+        return [(reason, length or 0) for reason, length in zip(reasons, lengths, strict=True)]
 
     return judge
 
@@ -204,10 +210,19 @@ def _scan(
     return indices, report
 
 
-def _reason(problem: Problem, length: int, max_prompt_length: int) -> str | None:
-    """Why a problem is unusable whatever its gold answer says, None if it is not."""
-    if not problem.question.strip():
+def _broken(problem: Problem) -> bool:
+    """Whether question or answer holds half a character, which JSON can write and no tokenizer takes."""
+    turns = [] if isinstance(problem.question, str) else problem.question
+    texts = [asked(problem.question), problem.columns.get("answer") or "", *(turn["content"] for turn in turns)]
+    return any("\ud800" <= character <= "\udfff" for text in texts if not text.isascii() for character in text)
+
+
+def _reason(problem: Problem, length: int | None, max_prompt_length: int) -> str | None:
+    """Why a problem of so many tokens, None if its text is broken, is unusable whatever its gold answer says."""
+    if not asked(problem.question).strip():
         return "no question"
     if problem.columns.get("answer") is None and problem.columns.get("gym_entry") is None:
         return "no answer"
+    if not length:
+        return "broken text" if length is None else "refused by the chat template"
     return "question too long" if length > max_prompt_length else None

@@ -8,7 +8,7 @@ from igrpo_jax.config import Config, RewardConfig
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import usable
 from igrpo_jax.data.source import Source, load_source
-from igrpo_jax.types import Divide, Problem, alone
+from igrpo_jax.types import Divide, Problem, Question, alone
 
 SERIAL_GOLDS = 1000
 """Sets with fewer gold answers are checked without grader processes."""
@@ -27,13 +27,13 @@ class Data(NamedTuple):
 
 
 def load_problems(
-    config: Config, *, count_tokens: Callable[[Sequence[str]], list[int]], divide: Divide = alone
+    config: Config, *, count_tokens: Callable[[Sequence[Question]], list[int]], divide: Divide = alone
 ) -> Data:
     """Opens every source, drops what cannot be used and says what was dropped.
 
     Args:
       config: data, prompt, reward, eval, train.problems_per_step and seed are read.
-      count_tokens: tokens of the prompts that these questions become.
+      count_tokens: tokens of the prompts that these questions become, 0 where there is none.
       divide: lets every process of a run read and judge a part of the problems.
 
     Raises:

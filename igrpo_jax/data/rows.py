@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from igrpo_jax.types import Problem
+from igrpo_jax.types import Problem, Question
 
 _THOUSANDS = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
 _TAKEN_BY_REWARDS = ("prompts", "completions", "ended")
@@ -33,7 +33,8 @@ class Mapped(NamedTuple):
     """Where question and gold answer stand in a row.
 
     Attributes:
-      question: column of the question, dotted where it is nested (`extra_info.question`, `prompt.0.content`).
+      question: column of the question, dotted where it is nested (`extra_info.question`, `prompt.0.content`); what is
+        there is a text, or a conversation, a list of messages with `role` and `content`.
       answer: column of the gold answer, likewise.
       answer_after: marker whose last occurrence the gold answer follows, None for none.
       answer_boxed: True where the gold answer is the content of the last box.
@@ -48,12 +49,16 @@ class Mapped(NamedTuple):
 def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str) -> Problem:
     """Makes a problem of a row; its columns are the row's others and `answer`, the gold answer as text or None.
 
-    A column whose name rewards need for themselves (prompts, completions, ended) gets an underscore behind it.
+    A conversation that does not end with the user has no question. A column whose name rewards need for themselves
+    (prompts, completions, ended) gets an underscore behind it.
 
     Raises:
-      ValueError: if question or answer is neither text nor a number.
+      ValueError: if the question is neither text, a number nor a conversation, or the answer neither text nor a number.
     """
-    question = _text(_lookup(row, mapped.question), mapped.question, "question", where)
+    value = _lookup(row, mapped.question)
+    question: Question | None = _conversation(value)
+    if question is None:
+        question = _text(value, mapped.question, "question", where)
     gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", where)
     columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items() if k != mapped.question}
     return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)})
@@ -95,6 +100,29 @@ def _walk(row: Any, path: str) -> tuple[bool, Any]:
     if isinstance(row, Sequence) and not isinstance(row, str | bytes) and head.isdecimal() and int(head) < len(row):
         return _walk(row[int(head)], rest) if rest else (True, row[int(head)])
     return False, list(range(len(row))) if isinstance(row, Sequence) and not isinstance(row, str | bytes) else []
+
+
+def _conversation(value: Any) -> list[Any] | None:
+    """A conversation as roles and texts alone, empty if it does not end with the user; None if it is something else.
+
+    Some libraries hold a list of records as a record of lists.
+    """
+    if isinstance(value, Mapping) and all(isinstance(value.get(key), list) for key in ("role", "content")):
+        pairs = zip(value["role"], value["content"], strict=False)
+        value = [{"role": role, "content": content} for role, content in pairs]
+    if not value or not isinstance(value, list | tuple) or not all(isinstance(turn, Mapping) for turn in value):
+        return None
+    turns = [{"role": turn.get("role"), "content": _said(turn.get("content"))} for turn in value]
+    if not all(isinstance(text, str) for turn in turns for text in turn.values()):
+        return None
+    return turns if turns[-1]["role"] == "user" else []
+
+
+def _said(content: Any) -> Any:
+    """What a message says; that of several parts, if all are texts, is one text."""
+    if isinstance(content, list) and all(isinstance(part, Mapping) and part.get("type") == "text" for part in content):
+        return "".join(str(part.get("text", "")) for part in content)
+    return content
 
 
 def _text(value: Any, path: str, role: str, where: str) -> str | None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from igrpo_jax.chat import asked
 from igrpo_jax.config import Config
 from igrpo_jax.drive import tokens_of
 from igrpo_jax.rewards import Scores
@@ -89,7 +90,7 @@ def sample_rows(rollout: Rollout, config: Config, text: Callable[[list[int]], st
     for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
         stage, draft = rollout.refinements, rollout.refinements.drafts[p]
         row = {
-            "question": problem.question,
+            "question": asked(problem.question),
             "draft": text(draft.tokens) if draft else None,
             "draft_reward": draft.reward if draft else None,
         }

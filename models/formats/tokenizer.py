@@ -62,11 +62,12 @@ def save_tokenizer(tokenizer: Any, directory: Path) -> None:
 
 
 def stop_ids(directory: Path | None, tokenizer: Any) -> list[int]:
-    """The token ids that end a completion: of generation_config.json, of config.json and the tokenizer's own, in order.
+    """The token ids that end a completion, each once, in this order: of generation_config.json, of config.json, the
+    tokenizer's own, and what ends a turn in its chat template.
 
     Args:
       directory: a model directory, or None for a model that has none.
-      tokenizer: its `eos_token_id` counts too.
+      tokenizer: its `eos_token_id` counts, and its `chat_template`.
 
     Raises:
       ValueError: there is none, or one of the files is broken.
@@ -81,6 +82,9 @@ def stop_ids(directory: Path | None, tokenizer: Any) -> list[int]:
                 found.append(token)
     if tokenizer.eos_token_id is not None:
         found.append(tokenizer.eos_token_id)
+    end = turn_end(tokenizer)
+    if end is not None:
+        found.append(end)
     if not found:
         raise ValueError(f"{directory} names no end-of-text token; set eos_token_id in its generation_config.json")
     return list(dict.fromkeys(found))
@@ -105,6 +109,24 @@ def check_ids(tokenizer: Any, stops: list[int], size: int, source: str) -> None:
             "the tokenizer and eos_token_id that it was trained with, or resize it in transformers with "
             "model.resize_token_embeddings(len(tokenizer)) and save it"
         )
+
+
+def turn_end(tokenizer: Any) -> int | None:
+    """The token with which the chat template ends what an assistant says, like `<|im_end|>`; None if it is text.
+
+    The config files of base models often name another one, the end of a document.
+    """
+    said = "\ue000"
+    conversation = [{"role": "user", "content": "question"}, {"role": "assistant", "content": said}]
+    try:
+        text = tokenizer.apply_chat_template(conversation, tokenize=False)
+    # There is no template, or one that fails here, as any kind of exception: whoever makes prompts says so.
+    except Exception:
+        return None
+    _, _, behind = text.rpartition(said)
+    tokens = tokenizer.encode(behind.lstrip(), add_special_tokens=False) if said in text else []
+    added = tokenizer.added_tokens_decoder.get(tokens[0]) if tokens else None
+    return None if added is None or str(added).isalnum() else tokens[0]
 
 
 def byte_tokenizer() -> Any:

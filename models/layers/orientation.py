@@ -101,7 +101,7 @@ def turn(param: nnx.Param) -> nnx.Param:
 
 
 def halve(param: nnx.Param) -> Weight:
-    """A weight back to the width as two, each for half of the width, or nearly; `FIRST` multiplies them one after the other."""
+    """A weight back to the width as two, for about half of the width each; `FIRST` multiplies one, then the other."""
     return nnx.List([nnx.Param(half, axes=param.axes) for half in jnp.array_split(param[...], 2)])
 
 

@@ -11,6 +11,7 @@ from igrpo_jax.config import (
     EvalConfig,
     ModelConfig,
     OptimConfig,
+    PromptConfig,
     RewardConfig,
     SamplingConfig,
     TrainConfig,
@@ -35,6 +36,17 @@ def test_a_field_that_an_older_version_did_not_have_had_its_default():
     old, new = to_dict(Config()), to_dict(Config(optim=OptimConfig(weight_decay=0.1)))
     del old["optim"]["beta1"], old["optim"]["weight_decay"]
     assert changed(old, new) == ["optim.weight_decay: 0.0 -> 0.1"]
+
+
+def test_values_of_the_chat_template_stay_with_a_run():
+    config = Config(prompt=PromptConfig(chat_template_kwargs={"enable_thinking": False, "date_string": "1 May"}))
+    saved, plain = (json.loads(json.dumps(to_dict(one))) for one in (config, Config()))
+    assert changed(saved, json.loads(json.dumps(to_dict(config)))) == []
+    assert changed(saved, plain) == [
+        "prompt.chat_template_kwargs: {'enable_thinking': False, 'date_string': '1 May'} -> {}"
+    ]
+    del saved["prompt"]["chat_template_kwargs"], saved["prompt"]["date"]  # written before there was such a field
+    assert changed(saved, plain) == []
 
 
 def test_every_free_field_exists():

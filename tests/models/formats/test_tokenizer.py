@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.formats.tokenizer import byte_tokenizer, load_tokenizer, save_tokenizer, stop_ids
+from models.formats.tokenizer import byte_tokenizer, load_tokenizer, save_tokenizer, stop_ids, turn_end
 
 ROOT = Path(__file__).parents[3]
 
@@ -73,6 +73,41 @@ def test_no_stop_id_is_an_error(tmp_path):
     tokenizer.eos_token = None
     with pytest.raises(ValueError, match="names no end-of-text token; set eos_token_id"):
         stop_ids(tmp_path, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("behind", "ends"),
+    [
+        ("<|im_end|>\n", True),
+        (" <|im_end|>", True),
+        ("<|im_end|><eos>", True),
+        ("\n", False),
+        ("", False),
+        ("</s>", False),
+    ],
+)
+@pytest.mark.parametrize("special", [True, False])
+def test_what_ends_a_turn_of_the_chat_template_is_a_stop_id(behind, ends, special, tmp_path):
+    """Base models are trained to go on after their eos; what a chat template ends turns with is another token."""
+    from tokenizers import AddedToken
+
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens([AddedToken("<|im_end|>", special=special, normalized=False), AddedToken("word")])
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    tokenizer.chat_template = (
+        f"{{% for m in messages %}}{{{{ m['role'] + ':' + m['content'] + {behind!r} }}}}{{% endfor %}}"
+    )
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": 257}')
+    assert turn_end(tokenizer) == (end if ends else None)
+    assert stop_ids(tmp_path, tokenizer) == ([257, end] if ends else [257])
+
+
+@pytest.mark.parametrize("template", [None, "{{ raise_exception('no') }}", "{% broken", "{{ messages[0]['content'] }}"])
+def test_templates_that_tell_no_turn_end_are_left_alone(template):
+    tokenizer = byte_tokenizer()
+    tokenizer.chat_template = template
+    assert turn_end(tokenizer) is None
+    assert stop_ids(None, tokenizer) == [257]
 
 
 def test_importing_is_light_and_loading_is_quiet():
