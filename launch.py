@@ -4,8 +4,6 @@ The only file that knows all the parts. `--help` explains every field; any field
 `--optim.learning-rate 3e-6`.
 """
 
-import difflib
-import importlib.util
 import itertools
 import json
 import os
@@ -19,8 +17,11 @@ from typing import Annotated, Any, Literal
 
 from igrpo_jax.checks import check
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.user_code import load_config as config_from
+from igrpo_jax.user_code import path_of
 
 ROOT = Path(__file__).parent
+load_config = partial(config_from, folder=ROOT / "configs")
 
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
@@ -38,7 +39,7 @@ class Launch:
     """Where and how to run; what to run is in the config."""
 
     config: str
-    """Config file with `get_config()`; a bare name is sought in configs/."""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
@@ -110,31 +111,9 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
     return launch, config
 
 
-def load_config(name: str) -> Config:
-    """Runs `get_config()` of a config file.
-
-    Raises:
-      ValueError: no such file, or it has no such function; names the nearest file.
-    """
-    candidates = [Path(name), ROOT / "configs" / name, ROOT / "configs" / f"{name}.py"]
-    path = next((p for p in candidates if p.is_file()), None)
-    if path is None:
-        known = sorted(p.name for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
-        near = difflib.get_close_matches(name, known, 1, 0.4)
-        raise ValueError(
-            f"config {name!r} does not exist; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"
-        )
-    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
-    spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess]
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{path} has no get_config(); define `def get_config() -> Config`")
-    return module.get_config()
-
-
 def run_job(launch: Launch, config: Config) -> None:
     """Sets up the devices and the run's directory, and does the job."""
-    workdir = Path(launch.workdir or ROOT / "runs" / Path(launch.config).stem)
+    workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
     if launch.job == "report":
         from rich.console import Console
 
