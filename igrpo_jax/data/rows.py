@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from igrpo_jax.types import Problem
 
 _THOUSANDS = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
-_TAKEN_BY_REWARDS = ("prompts", "completions", "ended")
+_TAKEN_BY_REWARDS = ("prompts", "completions", "completion_ids", "ended")
 _PROBED_ROWS = 32
 
 
@@ -46,16 +46,17 @@ class Mapped(NamedTuple):
 
 
 def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str) -> Problem:
-    """Makes a problem of a row; its columns are the row's others and `answer`, the gold answer as text or None.
+    """Makes a problem of a row; its columns are all of the row's, but `answer` is the gold answer as text or None.
 
-    A column whose name rewards need for themselves (prompts, completions, ended) gets an underscore behind it.
+    A column whose name rewards need for themselves (prompts, completions, completion_ids, ended) gets an underscore
+    behind it.
 
     Raises:
       ValueError: if question or answer is neither text nor a number.
     """
     question = _text(_lookup(row, mapped.question), mapped.question, "question", where)
     gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", where)
-    columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items() if k != mapped.question}
+    columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items()}
     return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)})
 
 

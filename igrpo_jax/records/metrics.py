@@ -31,7 +31,7 @@ def stage_metrics(stage: Stage) -> dict[str, float]:
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     """Stage two's metrics unprefixed, stage one's under `draft/`, and what refining did under `refine/`.
 
-    A completion is right when its first reward function gives it more than 0; `refine/fixed` is the share of right
+    `Scores.right` says which completions are right; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
     `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
     """
@@ -52,8 +52,7 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
 
 
 def _right(stage: Stage) -> np.ndarray:
-    first = next(iter(stage.scores.each.values()))
-    return (np.nan_to_num(first) > 0).reshape(stage.rewards.shape)
+    return stage.scores.right()[1].reshape(stage.rewards.shape)
 
 
 def _refine_metrics(drafts: Stage, chosen: np.ndarray, refinements: Stage) -> dict[str, float]:
