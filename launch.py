@@ -180,12 +180,16 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import train as train_policy
     from models.formats.load import find
+    from models.formats.storage import check_replaceable
     from sharding.processes import compare
 
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
-        run = assemble(config, layout, found, reward)
-        layout.processes.once(partial(claim, workdir, config, found.config))
+        data = read_data(config, layout, found)
+        run = assemble(config, layout, found, reward, data)
+        if config.train.export:
+            layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
@@ -205,19 +209,26 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
-    """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
+    """Evaluates the newest checkpoint of the workdir, or the initial model when there is none; prints JSON alone."""
+    from igrpo_jax.records.workdir import compare_run
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
     from models.formats.load import find
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
+    say = partial(print, file=sys.stderr)
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
-        run = assemble(config, layout, found, reward)
+        layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
+        data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)
+        run = assemble(config, layout, found, reward, data)
         params, step = newest_params(workdir, run.learner, layout)
+        initial = f"the initial model {config.model.source}, for {workdir} holds no checkpoint"
+        what = f"step {step} of {workdir}" if step else initial
+        say(f"evaluating {what}")
         params = initial_policy(config, layout, found) if params is None else params
-        results = {"step": step} | run_evaluations(run, params)
+        results = {"model": what, "step": step} | run_evaluations(run, params)
         if layout.processes.first:
             print(json.dumps(results, indent=2))
 
@@ -284,9 +295,11 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
+    from igrpo_jax.records.workdir import compare_run
     from models.formats.load import find
 
     found = find(config.model.source)
+    layout.processes.once(partial(compare_run, workdir, config, found.config, say=partial(print, file=sys.stderr)))
     params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
@@ -325,9 +338,18 @@ def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
     return Learner(decoder, layout, config, shapes, dtype=dtype)
 
 
-def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
-    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
+def read_data(config: Config, layout: Any, found: Any, **options: Any) -> Any:
+    """The problems that fit into this model's prompts, an `igrpo_jax.data.Data`; options as of `load_problems`."""
     from igrpo_jax.data import load_problems
+    from igrpo_jax.prompts import Prompter
+
+    prompter = Prompter(found.tokenizer, config.prompt)
+    count = lambda questions: [len(prompter.question(question)) for question in questions]
+    return load_problems(config, count_tokens=count, divide=layout.processes.divide, **options)
+
+
+def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None) -> Any:
+    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.prompts import Prompter, refinement_limit
     from igrpo_jax.sampling.pools import evaluation_pool, pool_of
     from igrpo_jax.sampling.sampler import Sampler
@@ -337,9 +359,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
 
     tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt)
-    divide = layout.processes.divide
-    count = lambda questions: [len(prompter.question(question)) for question in questions]
-    data = load_problems(config, count_tokens=count, divide=divide)
+    data = data or read_data(config, layout, found)
     longest = data.longest_prompt
     shapes = Shapes(
         prompt=longest,
@@ -353,7 +373,10 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
         evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
-    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
+    return Run(
+        config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals,
+        layout.processes.divide,
+    )  # fmt: skip
 
 
 def write_export(params: Any, found: Any, workdir: Path) -> None:

@@ -1,7 +1,10 @@
 """Sorts out problems that cannot be trained or graded on, and says how many and why."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from igrpo_jax.data.source import Source
 from igrpo_jax.types import Divide, Problem, alone
@@ -20,6 +23,7 @@ _FIXES = {
     "no question": "check data.question_column",
     "no answer": "check data.answer_column, and answer_after= and answer_boxed= of the source",
     "unparsable answer": "check data.answer_column",
+    "broken text": "mend the file: it holds halves of characters (lone surrogates like \\ud83d)",
     "question too long": "raise prompt.max_prompt_length",
 }
 
@@ -36,6 +40,7 @@ class Report:
       examples: reason to the ids of the first three.
       longest_seen: tokens of the longest prompt among the usable problems looked at.
       longest_prompt: tokens that no prompt exceeds: the same, but for an endless source `max_prompt_length`.
+      fingerprint: of the usable problems looked at, their ids, order and columns.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Report:
     examples: Mapping[str, tuple[int, ...]]
     longest_seen: int
     longest_prompt: int
+    fingerprint: str = ""
 
     @property
     def kept(self) -> int:
@@ -153,7 +159,9 @@ def _make_judge(
     parsable: dict[str | None, bool] = {None: True}
 
     def judge(problems: Sequence[Problem]) -> list[tuple[str | None, int]]:
-        lengths = [int(length) for length in count_tokens([problem.question for problem in problems])]
+        # Broken text would make the tokenizer fail, with all other questions.
+        texts = [problem.question if _is_text(problem.question) else "" for problem in problems]
+        lengths = [int(length) for length in count_tokens(texts)]
         reasons = [_reason(p, length, max_prompt_length) for p, length in zip(problems, lengths, strict=True)]
         golds = [
             None if reason or problem.columns.get("gym_entry") is not None else problem.columns["answer"]
@@ -177,15 +185,17 @@ def _scan(
     examples: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}
     longest = 0
+    usable_ones = hashlib.sha256()
 
-    def look(some: Sequence[int]) -> list[tuple[int, str | None, int]]:
+    def look(some: Sequence[int]) -> list[tuple[int, bytes, str | None, int]]:
         problems = [source[index] for index in some]
-        return [(problem.id, *found) for problem, found in zip(problems, judge(problems), strict=True)]
+        return [(problem.id, digest(problem), *found) for problem, found in zip(problems, judge(problems), strict=True)]
 
     for start in range(0, checked, _CHUNK):
         found = divide("problems", look, range(start, min(start + _CHUNK, checked)))
-        for index, (identity, reason, length) in enumerate(found, start):
+        for index, (identity, content, reason, length) in enumerate(found, start):
             if reason is None:
+                usable_ones.update(content)
                 indices.append(index)
                 longest = max(longest, length)
                 continue
@@ -200,14 +210,35 @@ def _scan(
         examples={reason: tuple(ids) for reason, ids in examples.items()},
         longest_seen=longest,
         longest_prompt=max_prompt_length if checked < len(source) else longest,
+        fingerprint=usable_ones.hexdigest()[:16],
     )
     return indices, report
+
+
+def digest(problem: Problem) -> bytes:
+    """16 bytes that another problem, or another value in one of its columns, does not have."""
+    # What JSON cannot say, like an image, counts by its type: as text it might hold an address.
+    text = json.dumps(
+        [problem.id, problem.question, sorted(problem.columns.items(), key=lambda item: item[0])],
+        skipkeys=True, default=lambda value: type(value).__name__,
+    )  # fmt: skip
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _is_text(value: Any) -> bool:
+    """Whether it is no string, or one that can be written: JSON may hold half of a character, as `\\ud83d`."""
+    try:
+        return not isinstance(value, str) or value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def _reason(problem: Problem, length: int, max_prompt_length: int) -> str | None:
     """Why a problem is unusable whatever its gold answer says, None if it is not."""
     if not problem.question.strip():
         return "no question"
+    if not _is_text(problem.question) or not _is_text(problem.columns.get("answer")):
+        return "broken text"
     if problem.columns.get("answer") is None and problem.columns.get("gym_entry") is None:
         return "no answer"
     return "question too long" if length > max_prompt_length else None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from igrpo_jax.types import Problem
@@ -101,8 +102,10 @@ def _walk(row: Any, path: str) -> tuple[bool, Any]:
 def _text(value: Any, path: str, role: str, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value.strip() if value else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return None if value != value else str(value)
+    if isinstance(value, bool) and role == "answer":
+        return str(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return None if value != value else f"{value:f}" if isinstance(value, Decimal) else str(value)
     raise ValueError(
         f"{where}: column {path!r} holds a {type(value).__name__}, not the text of a {role}; "
         f"set {role}= to a column that does, with dots into nested ones ({path}.0 or {path}.content)"

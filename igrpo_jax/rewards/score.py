@@ -19,6 +19,9 @@ from igrpo_jax.rewards.verdict import Verdict
 VERIFIERS = ("accuracy", "gym")
 """Functions that say whether an answer is right, by name, the one that decides first; 1 is right, less is not."""
 
+GIVEN = ("prompts", "completions", "completion_ids", "ended")
+"""Columns that every call has, whatever the data."""
+
 _PATCHED = threading.RLock()
 
 
@@ -97,8 +100,8 @@ class Rewards:
 
     @property
     def needed(self) -> set[str]:
-        """The columns that some function cannot do without."""
-        return set().union(*(_parameters(function)[1] for function in self._functions.values()))
+        """The columns of the data that some function cannot do without."""
+        return set().union(*(_parameters(function)[1] for function in self._functions.values())) - set(GIVEN)
 
     def close(self) -> None:
         """Ends the grader processes."""

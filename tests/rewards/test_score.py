@@ -105,7 +105,7 @@ def test_functions_get_what_they_name_and_lists_of_their_own(pool):
     columns = {"question": ["ab", "c"], "completion_ids": [[7, 8], [9]]}
     scores = make(pool, spoils=spoils, whole=whole).score(["p"] * 2, ["x", "y"], columns)
     assert scores.each["spoils"].tolist() == [4, 2] and scores.each["whole"].tolist() == [4, 4]
-    assert make(pool, spoils=spoils, whole=whole).needed == {"prompts", "completions", "question"}
+    assert make(pool, spoils=spoils, whole=whole).needed == {"question"}
 
 
 def swallows(completions, answer, **columns):
