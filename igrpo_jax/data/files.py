@@ -43,8 +43,8 @@ def _checked(file: Path) -> Path:
     """A file that can be read, as far as its name says."""
     if type_of(file) is None:
         raise ValueError(
-            f"files of type {''.join(file.suffixes[-2:])!r} are not read; convert it to {', '.join(TYPES)} (all but the "
-            f"the last also compressed, {', '.join(COMPRESSIONS)})"
+            f"files of type {''.join(file.suffixes[-2:])!r} are not read; convert it to {', '.join(TYPES)} (but the "
+            f"last also compressed, {', '.join(COMPRESSIONS)})"
         )
     if not file.is_file():
         raise ValueError(f"no such file; checked {file.absolute()}")

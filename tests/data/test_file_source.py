@@ -202,7 +202,7 @@ def test_tables_with_other_columns_each(load, tmp_path):
 @pytest.mark.parametrize(
     ("values", "golds"),
     [
-        ([Decimal("1.50"), Decimal("-12"), None], ["1.50", "-12", None]),
+        ([Decimal("1.50"), Decimal("-12"), None], ["1.50", "-12.00", None]),
         ([Decimal("1E+2"), Decimal("0.0000001")], ["100.0000000", "0.0000001"]),
         ([True, False, None], ["True", "False", None]),
         ([1.5, float("nan"), 3.0], ["1.5", None, "3.0"]),
