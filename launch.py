@@ -153,9 +153,12 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
 
 
 def cpu_devices(launch: Launch) -> None:
-    """Simulates devices, if asked to."""
+    """Simulates devices, if asked to, and asks for no TPU where there is none."""
     import jax
 
+    from sharding.topology import skip_absent_tpu
+
+    skip_absent_tpu()
     if launch.cpu_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", launch.cpu_devices)

@@ -122,6 +122,17 @@ def _check_places(workdir: Path, *, export: bool) -> None:
             raise ValueError(f"{path} is a link to nowhere; delete it, or choose another --workdir")
         if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        path = workdir / name
+        if path.exists() and not _is_log(path):
+            raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file holds what a run has written there: nothing, half a line, or records that begin with a step."""
+    with path.open("rb") as file:
+        line = file.readline()
+    return line in (b"", b"\n") or line.startswith(b'{"step": ')
 
 
 def changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

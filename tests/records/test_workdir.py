@@ -151,6 +151,17 @@ def test_what_would_be_in_the_way_later_is_refused_before_training(name, tmp_pat
         claim(tmp_path, Config(train=TrainConfig(export=False)), SMALL)
 
 
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_logs_of_something_else_are_not_written_over(name, tmp_path):
+    path = tmp_path / name
+    path.write_text('{"loss": 1.0, "step": 3}\n')
+    with pytest.raises(ValueError, match=f"{name} is not that of a run, which would write over it"):
+        claim(tmp_path, Config(), SMALL)
+    for ours in ("", '{"step": 0, "eval/x/avg@1": 0.5}\n{"step": 1', '{"step": 1, "rew'):
+        path.write_text(ours)
+        claim(tmp_path, Config(), SMALL)
+
+
 def test_jobs_that_read_say_what_differs_in_what_matters(tmp_path):
     said = []
     compare_run(tmp_path, Config(), SMALL, say=said.append)
