@@ -4,8 +4,6 @@ The only file that knows all the parts. `--help` explains every field; any field
 `--optim.learning-rate 3e-6`.
 """
 
-import difflib
-import importlib.util
 import itertools
 import json
 import os
@@ -19,8 +17,11 @@ from typing import Annotated, Any, Literal
 
 from igrpo_jax.checks import check
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.user_code import load_config as config_from
+from igrpo_jax.user_code import path_of
 
 ROOT = Path(__file__).parent
+load_config = partial(config_from, folder=ROOT / "configs")
 
 ALLOCATOR = {
     "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
@@ -38,7 +39,7 @@ class Launch:
     """Where and how to run; what to run is in the config."""
 
     config: str
-    """Config file with `get_config()`; a bare name is sought in configs/."""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
@@ -110,31 +111,9 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
     return launch, config
 
 
-def load_config(name: str) -> Config:
-    """Runs `get_config()` of a config file.
-
-    Raises:
-      ValueError: no such file, or it has no such function; names the nearest file.
-    """
-    candidates = [Path(name), ROOT / "configs" / name, ROOT / "configs" / f"{name}.py"]
-    path = next((p for p in candidates if p.is_file()), None)
-    if path is None:
-        known = sorted(p.name for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
-        near = difflib.get_close_matches(name, known, 1, 0.4)
-        raise ValueError(
-            f"config {name!r} does not exist; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"
-        )
-    spec = importlib.util.spec_from_file_location(f"configs.{path.stem}", path)
-    module = importlib.util.module_from_spec(spec)  # pyright: ignore[reportArgumentType]
-    spec.loader.exec_module(module)  # pyright: ignore[reportOptionalMemberAccess]
-    if not hasattr(module, "get_config"):
-        raise ValueError(f"{path} has no get_config(); define `def get_config() -> Config`")
-    return module.get_config()
-
-
 def run_job(launch: Launch, config: Config) -> None:
     """Sets up the devices and the run's directory, and does the job."""
-    workdir = Path(launch.workdir or ROOT / "runs" / Path(launch.config).stem)
+    workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
     if launch.job == "report":
         from rich.console import Console
 
@@ -174,9 +153,12 @@ def start_devices(launch: Launch, config: Config | None = None) -> Any:
 
 
 def cpu_devices(launch: Launch) -> None:
-    """Simulates devices, if asked to."""
+    """Simulates devices, if asked to, and asks for no TPU where there is none."""
     import jax
 
+    from sharding.topology import skip_absent_tpu
+
+    skip_absent_tpu()
     if launch.cpu_devices:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", launch.cpu_devices)
@@ -201,12 +183,16 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import train as train_policy
     from models.formats.load import find
+    from models.formats.storage import check_replaceable
     from sharding.processes import compare
 
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
-        run = assemble(config, layout, found, reward)
-        layout.processes.once(partial(claim, workdir, config, found.config))
+        data = read_data(config, layout, found)
+        run = assemble(config, layout, found, reward, data)
+        if config.train.export:
+            layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
@@ -226,19 +212,26 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
-    """Evaluates the newest checkpoint of the workdir, or the initial model when there is none."""
+    """Evaluates the newest checkpoint of the workdir, or the initial model when there is none; prints JSON alone."""
+    from igrpo_jax.records.workdir import compare_run
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import run_evaluations
     from models.formats.load import find
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
+    say = partial(print, file=sys.stderr)
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
-        run = assemble(config, layout, found, reward)
+        layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
+        data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)
+        run = assemble(config, layout, found, reward, data)
         params, step = newest_params(workdir, run.learner, layout)
+        initial = f"the initial model {config.model.source}, for {workdir} holds no checkpoint"
+        what = f"step {step} of {workdir}" if step else initial
+        say(f"evaluating {what}")
         params = initial_policy(config, layout, found) if params is None else params
-        results = {"step": step} | run_evaluations(run, params)
+        results = {"model": what, "step": step} | run_evaluations(run, params)
         if layout.processes.first:
             print(json.dumps(results, indent=2))
 
@@ -305,9 +298,11 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
 
 def export(config: Config, layout: Any, workdir: Path) -> None:
     """Writes the newest checkpoint as a Hugging Face model."""
+    from igrpo_jax.records.workdir import compare_run
     from models.formats.load import find
 
     found = find(config.model.source)
+    layout.processes.once(partial(compare_run, workdir, config, found.config, say=partial(print, file=sys.stderr)))
     params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
@@ -346,9 +341,17 @@ def make_learner(config: Config, layout: Any, architecture: Any) -> Any:
     return Learner(decoder, layout, config, shapes, dtype=dtype)
 
 
-def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
-    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
+def read_data(config: Config, layout: Any, found: Any, **options: Any) -> Any:
+    """The problems that fit into this model's prompts, an `igrpo_jax.data.Data`; options as of `load_problems`."""
     from igrpo_jax.data import load_problems
+    from igrpo_jax.prompts import Prompter
+
+    prompter = Prompter(found.tokenizer, config.prompt, stop_ids=found.stop_ids)
+    return load_problems(config, count_tokens=prompter.lengths, divide=layout.processes.divide, **options)
+
+
+def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None) -> Any:
+    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
     from igrpo_jax.prompts import Prompter, beyond_positions, refinement_limit
     from igrpo_jax.sampling.pools import evaluation_pool, pool_of
     from igrpo_jax.sampling.sampler import Sampler
@@ -360,8 +363,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
     prompter = Prompter(tokenizer, config.prompt, stop_ids=found.stop_ids)
     warn(layout, prompter.warning)
     stops = list(dict.fromkeys([*found.stop_ids, *prompter.stops(config.sampling.stop_strings)]))
-    divide = layout.processes.divide
-    data = load_problems(config, count_tokens=prompter.lengths, divide=divide)
+    data = data or read_data(config, layout, found)
     longest = data.longest_prompt
     shapes = Shapes(
         prompt=longest,
@@ -378,7 +380,10 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any) -> Any:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
         evaluator = sampler if other == pool else make(pool=other)
     learner = make_learner(config, layout, found.config)
-    return Run(config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals, divide)
+    return Run(
+        config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals,
+        layout.processes.divide,
+    )  # fmt: skip
 
 
 def warn(layout: Any, text: str | None) -> None:

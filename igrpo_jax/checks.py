@@ -1,8 +1,12 @@
 """Which values of a config are refused before anything starts."""
 
+import dataclasses
 import math
+import types
+import typing
 from datetime import date
 from operator import attrgetter
+from typing import Any
 
 from igrpo_jax.config import Config, PromptConfig
 
@@ -70,6 +74,7 @@ def check(config: Config) -> None:
     Raises:
       ValueError: names the field, its value and what it may be.
     """
+    check_types(config)
     for name, low in AT_LEAST.items():
         value = attrgetter(name)(config)
         if not value >= low or not math.isfinite(value):
@@ -83,6 +88,60 @@ def check(config: Config) -> None:
         if value is not None and not value > 0:
             raise ValueError(f"{name} is {value}; it must be above 0 ({why})")
     _check_together(config)
+
+
+def check_types(config: Any, section: str = "") -> None:
+    """Refuses values of another type than their field's, which a config file may hold.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    hints = typing.get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        name, value, kind = f"{section}{field.name}", getattr(config, field.name), hints[field.name]
+        if not _fits(value, kind):
+            raise ValueError(f"{name} is {value!r}; it must be {_words(kind)}")
+        if dataclasses.is_dataclass(value):
+            check_types(value, f"{name}.")
+        for text in value if isinstance(value, tuple) else (value,):
+            _check_text(name, text)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of an annotated type; whole numbers are numbers too, and truth values are none."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in args
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)
+
+
+def _words(kind: Any) -> str:
+    """What a value of an annotated type is, for an error message."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return f"one of {', '.join(args)}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(_words, args))
+    if origin is tuple:
+        return {str: "a tuple of texts, like ('one',) or ('one', 'two')", float: "a tuple of numbers, like (1.0,)"}[
+            args[0]
+        ]
+    plain = {int: "a whole number", float: "a number", str: "text", bool: "True or False", types.NoneType: "None"}
+    return plain.get(kind) or f"a {kind.__name__}(...)"
+
+
+def _check_text(name: str, value: Any) -> None:
+    """Refuses text that no file and no tokenizer takes."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} is {value!a}, which holds half a character; write that text anew") from None
 
 
 def _check_together(config: Config) -> None:

@@ -132,7 +132,8 @@ class RewardConfig:
     """What is rewarded, and how its verifier is kept in check."""
 
     functions: tuple[str, ...] = ("accuracy",)
-    """Built-in names (accuracy, format, gym, ended) or dotted paths `package.module:function` with TRL's signature."""
+    """Built-in names (accuracy, format, gym, ended), or own ones with TRL's signature: `package.module:function` or
+    `path/to/file.py:function`."""
     weights: tuple[float, ...] = ()
     """Weight of each function in the sum; empty means 1 each."""
     workers: int = 2

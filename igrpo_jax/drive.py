@@ -135,7 +135,8 @@ def grade(
 ) -> list[tuple[Scores, int]]:
     """What each prompt's completions are worth, and how many of them repeat the draft in their prompt.
 
-    All are rewarded in one call; only the completion is graded, never its prompt.
+    All are rewarded in one call; only the completion is graded, never its prompt. Rewards see texts: of a conversation
+    what the user says last, of a completion all but padding and turn ends.
     """
     texts = [[prompter.text(tokens_of(s, g)) for g in range(len(s.lengths))] for _, _, s in items]
     repeated = [problem for (problem, _, _), group in zip(items, texts, strict=True) for _ in group]

@@ -28,7 +28,7 @@ def evaluate(
     Args:
       problems: the whole set.
       sample: draws completions at the evaluation's settings.
-      reward: its first function decides what is right (> 0).
+      reward: `Scores.right` decides what is right.
       prompter: renders prompts.
       num_samples: n, samples a problem.
       refine: also answer with the first bare sample as a draft in the prompt.
@@ -37,7 +37,9 @@ def evaluate(
 
     Returns:
       `avg@n`, `avg@n_stderr` (of two problems or more), `pass@k` for k = 1, 2, 4, ... n, `maj@n`, `mean_length`,
-      `clipped_ratio`; with `refine` the same under `drafted/`.
+      `clipped_ratio`, and `rewards/<name>/mean` of every function but accuracy; with `refine` the same under
+      `drafted/`. If neither accuracy nor gym is rewarded, what is counted is how often the first function gives more
+      than 0: `<name>/avg@n` and so on, without a vote, for it reads no answers.
     """
     groups, _ = drive(
         [answers(num_samples, refine) for _ in problems], problems, sample=sample, reward=reward, prompter=prompter,
@@ -79,9 +81,8 @@ def majority(parsed: Sequence[str | None], right: Sequence[bool]) -> bool:
 
 def _summary(stage: Stage) -> dict[str, float]:
     count, n = stage.rewards.shape
-    first = next(iter(stage.scores.each.values()))
-    verdicts = (np.nan_to_num(first) > 0).reshape(count, n)
-    parsed = [stage.scores.parsed[p * n : (p + 1) * n] for p in range(count)]
+    counted, right = stage.scores.right()
+    verdicts = right.reshape(count, n)
     share = verdicts.mean(axis=1)
     results = {f"avg@{n}": share.mean()}
     if count > 1:
@@ -90,7 +91,14 @@ def _summary(stage: Stage) -> dict[str, float]:
     while k <= n:
         results[f"pass@{k}"] = np.mean([pass_at_k(n, int(row.sum()), k) for row in verdicts])
         k *= 2
-    results[f"maj@{n}"] = np.mean([majority(p, r) for p, r in zip(parsed, verdicts.tolist(), strict=True)])
+    if counted:
+        results = {f"{counted}/{name}": value for name, value in results.items()}
+    else:
+        parsed = [stage.scores.parsed[p * n : (p + 1) * n] for p in range(count)]
+        results[f"maj@{n}"] = np.mean([majority(p, r) for p, r in zip(parsed, verdicts.tolist(), strict=True)])
+    for name, values in stage.scores.each.items():
+        if name != "accuracy" and not np.isnan(values).all():
+            results[f"rewards/{name}/mean"] = np.nanmean(values)
     results["mean_length"] = stage.samples.lengths.mean()
     results["clipped_ratio"] = 1 - stage.samples.ended.mean()
     return {name: float(value) for name, value in results.items()}

@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from models.axes import Axes, placed
 from sharding.processes import Processes
-from sharding.rules import DECODE, TRAIN, partition, shardings
+from sharding.rules import ACTIVATION, DECODE, TRAIN, partition, shardings
 
 
 class MeshPlace:
@@ -34,11 +34,11 @@ class MeshPlace:
 
     def ways(self, axis: str, size: int) -> int:
         """Into how many parts an axis of that size is cut."""
-        spec = partition((axis,), (size,), self.mesh, TRAIN, "activation")
+        spec = partition((axis,), (size,), self.mesh, TRAIN, ACTIVATION)
         return size // NamedSharding(self.mesh, spec).shard_shape((size,))[0]
 
     def _spec(self, x: jax.Array, axes: Axes) -> PartitionSpec:
-        return partition(axes, x.shape, self.mesh, TRAIN, "activation")
+        return partition(axes, x.shape, self.mesh, TRAIN, ACTIVATION)
 
 
 class Layout:

@@ -90,12 +90,16 @@ class Processes:
         return [result for _, results, _ in answers for result in results]
 
     def once(self, action: Callable[[], None]) -> None:
-        """Lets the first process do something while the others wait; its ValueError is raised in all."""
+        """Lets the first process do something while the others wait; its error is raised in all.
+
+        Raises:
+          ValueError: also where the action raised an OSError.
+        """
         error = None
         if self.first:
             try:
                 action()
-            except ValueError as raised:
+            except (ValueError, OSError) as raised:
                 error = str(raised)
         error = self.share("once", error)[0]
         if error is not None:

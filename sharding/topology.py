@@ -2,15 +2,41 @@
 
 import difflib
 import functools
+import importlib.util
 import math
 import os
 import re
 from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
 from sharding.chips import CHIPS, Chip
+
+GOOGLE, GOOGLE_NETWORK_CARD = "0x1ae0", "0x0042"
+"""PCI's numbers of a vendor, and of a device of theirs that is no TPU."""
+
+
+def skip_absent_tpu() -> None:
+    """Keeps JAX from asking for a TPU where there is none; must be called before anything asks for a device.
+
+    Where libtpu is installed, for `--job plan` say, JAX loads it in every run, and it complains of a host without TPUs.
+    Platforms that the user has named stay, and so does everything where a plugin other than CUDA's is installed.
+    """
+    others = {point.name.removeprefix("xla_")[:4] for point in metadata.entry_points(group="jax_plugins")}
+    named = getattr(jax.config, "jax_platforms", None)  # pyright does not know the name
+    if named or not importlib.util.find_spec("libtpu") or others - {"cuda"} or has_tpu(Path("/")):
+        return
+    jax.config.update("jax_platforms", "cuda,cpu" if others else "cpu")
+
+
+def has_tpu(root: Path) -> bool:
+    """Whether a host whose file system begins there may have TPUs."""
+    cards = [path.parent for path in root.glob("sys/bus/pci/devices/*/vendor") if path.read_text().strip() == GOOGLE]
+    chips = [card for card in cards if (card / "device").read_text().strip() != GOOGLE_NETWORK_CARD]
+    return bool(chips) or any(root.glob("dev/accel*")) or any(root.glob("dev/vfio/[0-9]*"))
 
 
 class Target(NamedTuple):

@@ -50,7 +50,7 @@ def reward(prompts, completions, columns):
     return Scores(right, {"accuracy": right}, list(completions), [""] * len(right), *np.zeros((2, len(right)), int))
 
 
-def run(calls, *, refine=False, ids=(1, 2, 3)):
+def run(calls, *, refine=False, ids=(1, 2, 3), reward=reward):
     return evaluate(
         [Problem(i, f"q{i}", {"answer": str(i)}) for i in ids], sample=scripted(calls), reward=reward,
         prompter=Prompter(Digits(), PromptConfig(refine="{question}/{draft}")), num_samples=4, refine=refine,
@@ -69,6 +69,29 @@ def test_scores_are_the_literal_ones():
         }
     )  # fmt: skip
     assert calls == [(1, 0, 3, "q1"), (2, 0, 3, "q2"), (3, 0, 3, "q3")]
+
+
+def test_metrics_say_what_was_counted_whatever_is_rewarded_first():
+    def first(each):
+        def scored(prompts, completions, columns):
+            plain = reward(prompts, completions, columns)
+            return plain._replace(each={name: plain.total if name == "accuracy" else values for name, values in each})
+
+        return scored
+
+    half = np.full(4, 0.5, np.float32)
+    accuracy = {name: value for name, value in run([]).items() if "@" in name}
+    for order in ([("mine", half), ("accuracy", half)], [("accuracy", half), ("mine", half)]):
+        results = run([], reward=first(order))
+        assert {name: value for name, value in results.items() if "@" in name} == accuracy
+        assert results["rewards/mine/mean"] == 0.5
+    results = run([], reward=first([("mine", np.array([0.5, 0, -1, 0], np.float32))]))
+    assert results == pytest.approx(
+        {
+            "mine/avg@4": 0.25, "mine/avg@4_stderr": 0.0, "mine/pass@1": 0.25, "mine/pass@2": 0.5, "mine/pass@4": 1.0,
+            "rewards/mine/mean": -0.125, "mean_length": 1.0, "clipped_ratio": 0.0,
+        }
+    )  # fmt: skip
 
 
 def test_one_problem_has_no_standard_error():

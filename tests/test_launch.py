@@ -205,6 +205,31 @@ def test_an_unwritable_workdir_is_named(capsys, tmp_path):
     assert "cannot be written" in fails(capsys, tmp_path, "--workdir", str(tmp_path / "file" / "run"))
 
 
+@pytest.mark.parametrize("blocked", ["file", "notes"])
+def test_an_export_that_could_not_be_written_is_refused_before_training(blocked, capsys, tmp_path):
+    place = tmp_path / "run" / "export"
+    if blocked == "file":
+        place.parent.mkdir()
+        place.write_text("")
+    else:
+        place.mkdir(parents=True)
+        (place / "notes.txt").write_text("mine")
+    assert f"{place} exists and holds no model" in fails(capsys, tmp_path)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_evaluation_needs_no_training_data_and_prints_json_that_says_of_what(tmp_path, capsys, caplog, quick_compile):
+    start = ["--config", "smoke.py", "--mesh", "8x1", "--workdir", str(tmp_path / "run"), "--job", "evaluate"]
+    assert launch.main([*start, "--data.train", "file:not-there.jsonl", "--reward.functions", "ended", "accuracy"]) == 0
+    printed = capsys.readouterr()
+    results = json.loads(printed.out)
+    where = f"{tmp_path}/run holds no checkpoint"
+    assert (results["step"], results["model"]) == (0, f"the initial model random:tiny, for {where}")
+    assert f"evaluating the initial model random:tiny, for {where}" in printed.err
+    assert results["eval/arithmetic_sum/avg@2"] == results["eval/arithmetic_sum/pass@1"]
+    assert "absl" not in [record.name for record in caplog.records]
+
+
 def test_export_without_a_checkpoint_says_so(capsys, tmp_path):
     assert "holds no checkpoint to export" in fails(capsys, tmp_path, "--job", "export")
 

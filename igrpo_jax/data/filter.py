@@ -1,5 +1,7 @@
 """Sorts out problems that cannot be trained or graded on, and says how many and why."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,6 +41,7 @@ class Report:
       examples: reason to the ids of the first three.
       longest_seen: tokens of the longest prompt among the usable problems looked at.
       longest_prompt: tokens that no prompt exceeds: the same, but for an endless source `max_prompt_length`.
+      fingerprint: of the usable problems looked at, their ids, order and columns.
     """
 
     name: str
@@ -48,6 +51,7 @@ class Report:
     examples: Mapping[str, tuple[int, ...]]
     longest_seen: int
     longest_prompt: int
+    fingerprint: str = ""
 
     @property
     def kept(self) -> int:
@@ -183,15 +187,17 @@ def _scan(
     examples: dict[str, list[int]] = {}
     dropped: dict[str, int] = {}
     longest = 0
+    usable_ones = hashlib.sha256()
 
-    def look(some: Sequence[int]) -> list[tuple[int, str | None, int]]:
+    def look(some: Sequence[int]) -> list[tuple[int, bytes, str | None, int]]:
         problems = [source[index] for index in some]
-        return [(problem.id, *found) for problem, found in zip(problems, judge(problems), strict=True)]
+        return [(problem.id, digest(problem), *found) for problem, found in zip(problems, judge(problems), strict=True)]
 
     for start in range(0, checked, _CHUNK):
         found = divide("problems", look, range(start, min(start + _CHUNK, checked)))
-        for index, (identity, reason, length) in enumerate(found, start):
+        for index, (identity, content, reason, length) in enumerate(found, start):
             if reason is None:
+                usable_ones.update(content)
                 indices.append(index)
                 longest = max(longest, length)
                 continue
@@ -206,8 +212,19 @@ def _scan(
         examples={reason: tuple(ids) for reason, ids in examples.items()},
         longest_seen=longest,
         longest_prompt=max_prompt_length if checked < len(source) else longest,
+        fingerprint=usable_ones.hexdigest()[:16],
     )
     return indices, report
+
+
+def digest(problem: Problem) -> bytes:
+    """16 bytes that another problem, or another value in one of its columns, does not have."""
+    # What JSON cannot say, like an image, counts by its type: as text it might hold an address.
+    text = json.dumps(
+        [problem.id, problem.question, sorted(problem.columns.items(), key=lambda item: item[0])],
+        skipkeys=True, default=lambda value: type(value).__name__,
+    )  # fmt: skip
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
 def _broken(problem: Problem) -> bool:

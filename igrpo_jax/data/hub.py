@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.data.rows import Rows
+from igrpo_jax.user_code import path_of
 
 _ELSEWHERE = "download it elsewhere with load_dataset(...).save_to_disk(dir), then hf:dir, or as file:x.parquet"
 
@@ -22,7 +23,7 @@ def read_hub(
     Raises:
       ValueError: if there is no such dataset, configuration or split, or no way to reach it.
     """
-    path = Path(dataset).expanduser()
+    path = path_of(dataset)
     if path.is_dir():
         if revision is not None:
             raise ValueError("a directory has no revision; leave revision= out")

@@ -19,15 +19,24 @@ class Data(NamedTuple):
     batches: step -> the problems of that step, a pure function.
     evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
+    fingerprints: of each source's usable problems, their number and what tells them from others; of an endless one's
+      first problems.
     """
 
     batches: Callable[[int], list[Problem]]
     evals: dict[str, list[Problem]]
     longest_prompt: int
+    fingerprints: dict[str, tuple[int, str]]
 
 
 def load_problems(
-    config: Config, *, count_tokens: Callable[[Sequence[Question]], list[int]], divide: Divide = alone
+    config: Config,
+    *,
+    count_tokens: Callable[[Sequence[Question]], list[int]],
+    divide: Divide = alone,
+    train: bool = True,
+    columns: Iterable[str] = (),
+    say: Callable[[str], None] = print,
 ) -> Data:
     """Opens every source, drops what cannot be used and says what was dropped.
 
@@ -35,12 +44,17 @@ def load_problems(
       config: data, prompt, reward, eval, train.problems_per_step and seed are read.
       count_tokens: tokens of the prompts that these questions become, 0 where there is none.
       divide: lets every process of a run read and judge a part of the problems.
+      train: whether to read the training sources; without them there are no batches.
+      columns: names that every problem's columns have, None where its source has no such column.
+      say: gets a line about each source.
 
     Raises:
       ValueError: a source cannot be loaded, or nothing of it is usable.
     """
     from igrpo_jax.rewards.compare import gold_is_parsable
     from igrpo_jax.rewards.gym import check_task
+
+    fingerprints: dict[str, tuple[int, str]] = {}
 
     def load(spec: str) -> tuple[Source, int]:
         source = load_source(spec, question_column=config.data.question_column, answer_column=config.data.answer_column)
@@ -52,14 +66,15 @@ def load_problems(
             map_golds=partial(_map_golds, config.reward),
             divide=divide,
         )
-        print(report)
+        say(str(report))
+        fingerprints[spec] = (report.kept, report.fingerprint)
         if "gym" in config.reward.functions and "gym_task" in kept[0].columns:
             check_task(kept[0].columns["gym_task"])
         return kept, report.longest_prompt
 
-    train = [load(spec) for spec in config.data.train]
+    trained = [load(spec) for spec in config.data.train if train]
     evals: dict[str, Source] = {}
-    longest = [length for _, length in train]
+    longest = [length for _, length in trained]
     for spec in config.data.eval:
         source, length = load(spec)
         if source.name in evals:
@@ -68,21 +83,26 @@ def load_problems(
             raise ValueError(f"{spec} is endless; say how many of its problems to evaluate with --eval.problems")
         evals[source.name] = source
         longest.append(length)
-    batches = make_batches(
-        [source for source, _ in train],
-        mixture=config.data.mixture,
-        problems_per_step=config.train.problems_per_step,
-        seed=config.seed,
-    )
+    sources = [source for source, _ in trained]
+    batches = no_batches
+    if train:
+        batches = make_batches(
+            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed
+        )
     # A reward gets the same columns whichever problems it grades together; None where a problem has no such column.
-    none = {name: None for source in (*(source for source, _ in train), *evals.values()) for name in source[0].columns}
+    none = {name: None for source in (*sources, *evals.values()) for name in source[0].columns} | dict.fromkeys(columns)
 
     def whole(problems: Iterable[Problem]) -> list[Problem]:
         return [problem._replace(columns=none | dict(problem.columns)) for problem in problems]
 
     first = {name: range(min(config.eval.problems or len(source), len(source))) for name, source in evals.items()}
     sets = {name: whole(source[i] for i in first[name]) for name, source in evals.items()}
-    return Data(lambda step: whole(batches(step)), sets, max(longest))
+    return Data(lambda step: whole(batches(step)), sets, max(longest), fingerprints)
+
+
+def no_batches(step: int) -> list[Problem]:
+    """Batches where no training sources were read."""
+    raise ValueError(f"step {step} has no problems: training data was not read; load it to train")
 
 
 def _map_golds(config: RewardConfig, check: Callable[[str], bool], golds: Iterable[str]) -> list[bool]:

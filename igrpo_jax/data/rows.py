@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from igrpo_jax.types import Problem, Question
 
 _THOUSANDS = re.compile(r"[-+]?\$?\d{1,3}(,\d{3})+(\.\d+)?")
-_TAKEN_BY_REWARDS = ("prompts", "completions", "ended")
+_TAKEN_BY_REWARDS = ("prompts", "completions", "completion_ids", "ended")
 _PROBED_ROWS = 32
 
 
@@ -47,10 +48,10 @@ class Mapped(NamedTuple):
 
 
 def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str) -> Problem:
-    """Makes a problem of a row; its columns are the row's others and `answer`, the gold answer as text or None.
+    """Makes a problem of a row; its columns are all of the row's, but `answer` is the gold answer as text or None.
 
     A conversation that does not end with the user has no question. A column whose name rewards need for themselves
-    (prompts, completions, ended) gets an underscore behind it.
+    (prompts, completions, completion_ids, ended) gets an underscore behind it.
 
     Raises:
       ValueError: if the question is neither text, a number nor a conversation, or the answer neither text nor a number.
@@ -60,7 +61,7 @@ def to_problem(row: Mapping[str, Any], index: int, mapped: Mapped, *, where: str
     if question is None:
         question = _text(value, mapped.question, "question", where)
     gold = _text(_lookup(row, mapped.answer), mapped.answer, "answer", where)
-    columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items() if k != mapped.question}
+    columns = {f"{k}_" if k in _TAKEN_BY_REWARDS else k: v for k, v in row.items()}
     return Problem(index, question or "", columns | {"answer": _gold(gold, mapped)})
 
 
@@ -128,8 +129,10 @@ def _said(content: Any) -> Any:
 def _text(value: Any, path: str, role: str, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value.strip() if value else None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return None if value != value else str(value)
+    if isinstance(value, bool) and role == "answer":
+        return str(value)
+    if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
+        return None if value != value else f"{value:f}" if isinstance(value, Decimal) else str(value)
     raise ValueError(
         f"{where}: column {path!r} holds a {type(value).__name__}, not the text of a {role}; "
         f"set {role}= to a column that does, with dots into nested ones ({path}.0 or {path}.content)"

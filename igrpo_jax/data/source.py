@@ -79,7 +79,7 @@ def load_source(spec: str, *, question_column: str, answer_column: str) -> Sourc
     |---|---|
     | `arithmetic:sum`, `product` or `mix` | `split`, operand ranges: see `igrpo_jax.data.arithmetic` |
     | `gym:<reasoning-gym task>` | `size`, `seed`, and the task's own parameters |
-    | `file:<path>.jsonl`, `.json` or `.parquet` | |
+    | `file:<path>`, a file, directory or pattern (`a/*.jsonl.gz`): see `igrpo_jax.data.tables` | |
     | `hf:<dataset id or directory>` | `name` (configuration), `split`, `revision` |
     | `tfds:<name or prepared directory>` | `split`, `data_dir` |
 

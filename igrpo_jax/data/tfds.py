@@ -1,13 +1,13 @@
 """tensorflow-datasets, with random access and without TensorFlow."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from igrpo_jax.data.rows import Rows
 from igrpo_jax.data.spec import nearest
+from igrpo_jax.user_code import path_of
 
 _PREPARE = 'prepare it elsewhere with builder.download_and_prepare(file_format="array_record") and name its directory'
 
@@ -26,7 +26,7 @@ def read_tfds(name: str, /, *, split: str = "train", data_dir: str | None = None
     """
     import tensorflow_datasets as tfds
 
-    path = Path(name).expanduser()
+    path = path_of(name)
     is_path = path.is_dir() or name.startswith(("/", ".", "~"))
     if is_path and not (path / "dataset_info.json").is_file():
         raise ValueError(f"{path.absolute()} holds no dataset_info.json; name the directory of a prepared version")
@@ -37,7 +37,7 @@ def read_tfds(name: str, /, *, split: str = "train", data_dir: str | None = None
             builder: Any = tfds.builder_from_directory(path)
             examples = builder.as_data_source(split=split)
         else:
-            examples: Any = tfds.data_source(name, split=split, data_dir=data_dir)
+            examples: Any = tfds.data_source(name, split=split, data_dir=data_dir and path_of(data_dir))
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
         raise ValueError(f"no dataset {name!r}; {nearest(name.partition('/')[0], known)}") from error

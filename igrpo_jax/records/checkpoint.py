@@ -1,5 +1,6 @@
 """Checkpoints: the train state and a step number, which is all a run needs to go on exactly."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ class Checkpoints:
         )
         if keep is None:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
+        log = logging.getLogger("absl")
+        level = log.level
+        if keep is None:
+            log.setLevel(logging.ERROR)  # orbax warns of what was asked for
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
+        log.setLevel(level)
 
     def latest(self) -> int | None:
         """Completed steps of the newest checkpoint, or None."""

@@ -7,7 +7,6 @@ import numpy as np
 from igrpo_jax.chat import asked
 from igrpo_jax.config import Config
 from igrpo_jax.drive import tokens_of
-from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, Stage
 
 
@@ -36,7 +35,7 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
 
     Earlier rounds of refinements are under `round_1/` and so on.
 
-    A completion is right when its first reward function gives it more than 0; `refine/fixed` is the share of right
+    `Scores.right` says which completions are right; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
     `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
     """
@@ -56,18 +55,13 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     return metrics
 
 
-def is_right(scores: Scores) -> np.ndarray:
-    """bool[n]: which of n completions the first reward function gives more than 0."""
-    return np.nan_to_num(next(iter(scores.each.values()))) > 0
-
-
 def _right(stage: Stage) -> np.ndarray:
-    return is_right(stage.scores).reshape(stage.rewards.shape)
+    return stage.scores.right()[1].reshape(stage.rewards.shape)
 
 
 def _refine_metrics(refinements: Stage) -> dict[str, float]:
     drafts = [draft for draft in refinements.drafts if draft]
-    draft_right = np.array([is_right(draft.group.scores)[draft.index] for draft in drafts])
+    draft_right = np.array([draft.group.scores.right()[1][draft.index] for draft in drafts])
     draft_rewards = np.array([draft.reward for draft in drafts], np.float32)
     right = _right(refinements)
     flat = (refinements.rewards == refinements.rewards[:, :1]).all(axis=1)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,37 +21,134 @@ FREE = (
 """
 
 
-def claim(workdir: Path, config: Config, architecture: Any) -> None:
+def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, tuple[int, str]] | None = None) -> None:
     """Writes config.json into the run's directory, or checks the one that is there.
 
+    Args:
+      workdir: the run's directory.
+      config: what is to run.
+      architecture: the model's.
+      data: each source's number of problems and fingerprint, see `igrpo_jax.data.Data`.
+
     Raises:
-      ValueError: the directory cannot be written, holds a run of another model, or checkpoints of another experiment.
+      ValueError: the directory cannot be written or is something else, holds a run of another model, or checkpoints of
+        another experiment.
     """
     path = workdir / "config.json"
-    mine = {"config": to_dict(config), "architecture": dataclasses.asdict(architecture)}
-    mine = json.loads(json.dumps(mine))
-    if path.exists():
-        theirs = json.loads(path.read_text())
-        if theirs["architecture"] != mine["architecture"]:
-            raise ValueError(
-                f"{workdir} holds a run of another model ({theirs['config']['model']['source']}); "
-                "choose another --workdir or delete that one"
-            )
-        changes = changed(theirs["config"], mine["config"])
-        others = [change for change in changes if not change.startswith(FREE)]
-        if others and any(entry.name.isdecimal() for entry in (workdir / "checkpoints").glob("*")):
-            raise ValueError(
-                f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"
-            )
-        for change in changes:
-            print(f"resuming with a changed config: {change}")
+    mine, theirs = _record(config, architecture, data or {}), recorded(workdir)
+    changes = [] if theirs is None else _compared(workdir, theirs, mine)
+    others = [change for change in changes if not change.startswith(FREE)]
+    begun = any(entry.name.isdecimal() for entry in (workdir / "checkpoints").glob("*"))
+    if others and begun:
+        raise ValueError(
+            f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"
+        )
+    for change in changes:
+        print(f"resuming with a changed config: {change}")
+    for change in changed_data((theirs or {}).get("data", {}), mine["data"]):
+        print(f"{'warning: not exactly the same run, ' if begun else ''}resuming with changed data: {change}")
     try:
+        _check_places(workdir, export=config.train.export)
         workdir.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(mine, indent=2) + "\n")
+        part.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
         os.replace(part, path)
     except OSError as error:
         raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
+
+
+def recorded(workdir: Path) -> dict[str, Any] | None:
+    """What config.json says of the run in a directory; None where there is none.
+
+    Raises:
+      ValueError: the file is another's, a model's say, or damaged.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        ours = isinstance(record, dict) and isinstance(record.get("architecture"), dict)
+        if ours and isinstance(record["config"]["model"]["source"], str) and fields(record["config"]):
+            return record
+    except (OSError, ValueError) as error:  # text that is not UTF-8 is a ValueError, too
+        raise ValueError(
+            f"{path} cannot be read ({error}); if it is a run's, put it back from a copy or delete it (its checkpoints "
+            "are then taken to be this config's), else choose another --workdir"
+        ) from error
+    except (KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is not that of a run ({_guess(record)}); choose another --workdir, for runs alone")
+
+
+def _guess(record: Any) -> str:
+    known = isinstance(record, dict) and ("model_type" in record or "architectures" in record)
+    return "it describes a model, which goes to --model.source" if known else "it has no config and architecture"
+
+
+def compare_run(workdir: Path, config: Config, architecture: Any, *, say: Callable[[str], None]) -> None:
+    """Says in what a config that must not change differs from that of the run in a directory; for jobs that only read.
+
+    Raises:
+      ValueError: the directory is something else, or holds a run of another model.
+    """
+    record = recorded(workdir)
+    for change in [] if record is None else _compared(workdir, record, _record(config, architecture, {})):
+        if not change.startswith(FREE):
+            say(f"with another config than the run's: {change}")
+
+
+def _record(config: Config, architecture: Any, data: Mapping[str, tuple[int, str]]) -> dict[str, Any]:
+    """What config.json says, as JSON gives it back."""
+    record = {"config": to_dict(config), "architecture": dataclasses.asdict(architecture), "data": dict(data)}
+    return json.loads(json.dumps(record))
+
+
+def _compared(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> list[str]:
+    """The config's changes since what is recorded, of a run of the same model."""
+    if theirs["architecture"] != mine["architecture"]:
+        raise ValueError(
+            f"{workdir} holds a run of another model ({theirs['config']['model']['source']}); "
+            "choose another --workdir or delete that one"
+        )
+    return changed(theirs["config"], mine["config"])
+
+
+def _check_places(workdir: Path, *, export: bool) -> None:
+    """Refuses what would be in the way only after training."""
+    for name in ("checkpoints", "tensorboard", *(["export"] if export else [])):
+        path = workdir / name
+        if path.is_symlink() and not path.exists():
+            raise ValueError(f"{path} is a link to nowhere; delete it, or choose another --workdir")
+        if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
+            raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
+    for name in ("metrics.jsonl", "samples.jsonl"):
+        path = workdir / name
+        if path.exists() and not _is_log(path):
+            raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")
+
+
+def _is_log(path: Path) -> bool:
+    """Whether a file holds what a run has written there: nothing, half a line, or records that begin with a step."""
+    with path.open("rb") as file:
+        line = file.readline()
+    return line in (b"", b"\n") or line.startswith(b'{"step": ')
+
+
+def changed_data(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """`source: what changed` of every source that has other problems than when it was recorded.
+
+    >>> changed_data({"file:a": [16, "x"], "file:b": [3, "y"]}, {"file:a": [8, "z"], "file:b": [3, "w"]})
+    ['file:a: 16 usable problems -> 8', 'file:b: other problems, or in another order']
+    """
+    said = []
+    for name, (count, fingerprint) in new.items():
+        before, seen = old.get(name, (count, fingerprint))
+        if before != count:
+            said.append(f"{name}: {before} usable problems -> {count}")
+        elif seen != fingerprint:
+            said.append(f"{name}: other problems, or in another order")
+    return said
 
 
 def changed(old: dict, new: dict) -> list[str]:

@@ -6,6 +6,8 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from igrpo_jax.config import RewardConfig
@@ -13,23 +15,24 @@ from igrpo_jax.rewards import builtin
 from igrpo_jax.rewards.builtin import Reward
 from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.score import Rewards
+from igrpo_jax.user_code import path_of, run_file
 
 _BUILTIN = ("accuracy", "format", "gym", "ended")
+_OWN = "package.module:function or path/to/file.py:function"
 
 
 def load_rewards(config: RewardConfig) -> Rewards:
-    """Finds the functions that a config names: `accuracy`, `format`, `gym`, `ended`, or `package.module:function`.
+    """Finds the functions that a config names: `accuracy`, `format`, `gym`, `ended`, or one of the user's own.
 
-    Own functions are imported from `sys.path` and the current directory. Grader processes start at the first use.
+    These are `package.module:function`, imported from `sys.path` (modules beside the config file are there) and the
+    current directory, or `path/to/file.py:function`. Grader processes start at the first use.
 
     Raises:
       ValueError: for a name that cannot be resolved, and for weights that do not match.
     """
     weights = tuple(config.weights) or (1.0,) * len(config.functions)
     if not config.functions:
-        raise ValueError(
-            f"reward.functions is empty; name at least one of {', '.join(_BUILTIN)} or package.module:function"
-        )
+        raise ValueError(f"reward.functions is empty; name at least one of {', '.join(_BUILTIN)} or {_OWN}")
     if len(weights) != len(config.functions):
         raise ValueError(
             f"reward.weights has {len(weights)} numbers for {len(config.functions)} functions "
@@ -58,30 +61,43 @@ def _builtin(name: str, pool: GraderPool) -> Reward:
         return builtin.ended_reward
     close = difflib.get_close_matches(name, _BUILTIN, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    raise ValueError(
-        f"unknown reward {name!r}; {hint}built in are {', '.join(_BUILTIN)}; write your own as package.module:function"
-    )
+    raise ValueError(f"unknown reward {name!r}; {hint}built in are {', '.join(_BUILTIN)}; write your own as {_OWN}")
 
 
 def _imported(path: str) -> Callable[..., Any]:
-    module_name, _, name = path.partition(":")
-    if os.getcwd() not in sys.path and "" not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise ValueError(
-            f"reward {path!r}: importing {module_name!r} raised {type(error).__name__}: {error}; run from the "
-            "directory that holds it, or install it"
-        ) from error
+    """A function of the user's own."""
+    place, _, name = path.rpartition(":")
+    module = _file(place, path) if place.endswith(".py") else _module(place, path)
     function = getattr(module, name, None)
     if function is None:
         defined = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-        raise ValueError(
-            f"reward {path!r}: {module_name} has no {name!r}; its functions are {', '.join(defined) or 'none'}"
-        )
+        raise ValueError(f"reward {path!r}: {place} has no {name!r}; its functions are {', '.join(defined) or 'none'}")
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise ValueError(
             f"reward {path!r} is no function; write `def {name}(prompts, completions, **columns)` returning a list"
         )
     return function
+
+
+def _file(place: str, path: str) -> ModuleType:
+    """A file by its path, from the current directory or from where modules are sought."""
+    file = path_of(place)
+    found = next((there for there in (file, *(Path(entry) / file for entry in sys.path)) if there.is_file()), None)
+    if found is None:
+        raise ValueError(f"reward {path!r}: there is no file {file.absolute()}; write its path from here")
+    try:
+        return run_file(found)
+    except ValueError as error:
+        raise ValueError(f"reward {path!r}: {error}") from error
+
+
+def _module(place: str, path: str) -> ModuleType:
+    if os.getcwd() not in sys.path and "" not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        return importlib.import_module(place)
+    except Exception as error:
+        raise ValueError(
+            f"reward {path!r}: importing {place!r} raised {type(error).__name__}: {error}; run from the "
+            "directory that holds it, install it, or give its file, path/to/file.py:function"
+        ) from error

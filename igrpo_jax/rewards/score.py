@@ -3,7 +3,10 @@
 import inspect
 import math
 import numbers
-from collections.abc import Iterable, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -13,6 +16,14 @@ from igrpo_jax.rewards.builtin import Reward
 from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.verdict import Verdict
 
+VERIFIERS = ("accuracy", "gym")
+"""Functions that say whether an answer is right, by name, the one that decides first; 1 is right, less is not."""
+
+GIVEN = ("prompts", "completions", "completion_ids", "ended")
+"""Columns that every call has, whatever the data."""
+
+_PATCHED = threading.RLock()
+
 
 class Scores(NamedTuple):
     """What n completions were worth, and why.
@@ -20,7 +31,7 @@ class Scores(NamedTuple):
     Attributes:
       total: float32[n]; weighted sum, in which a reward that does not apply counts 0.
       each: float32[n] of every reward function, unweighted, NaN where it does not apply.
-      parsed: the answer read from each completion, by the first function that gives verdicts.
+      parsed: the answer read from each completion, by the first function that gives a verdict of it.
       reasons: why, in the words of `igrpo_jax.rewards.verdict.REASONS`, by that function; empty if there is none.
       timeouts: int32[n]; how many functions' verdicts ran into the deadline.
       errors: int32[n]; how many functions' verdicts are errors or ran out of memory.
@@ -32,6 +43,19 @@ class Scores(NamedTuple):
     reasons: list[str]
     timeouts: np.ndarray
     errors: np.ndarray
+
+    def right(self) -> tuple[str, np.ndarray]:
+        """What decides which completions are right, and bool[n], which are.
+
+        Whatever else is rewarded, `accuracy` decides, and `gym` where accuracy does not apply; the name is then empty.
+        Where neither is rewarded it is the first function's, and right is what it gives more than 0.
+        """
+        verifiers = [self.each[name] for name in VERIFIERS if name in self.each]
+        if not verifiers:
+            name, values = next(iter(self.each.items()))
+            return name, np.nan_to_num(values) > 0
+        values = np.where(np.isnan(verifiers[0]), verifiers[-1], verifiers[0])
+        return "", np.nan_to_num(values) >= 1
 
     def part(self, start: int, stop: int) -> "Scores":
         """Those of completions start to stop."""
@@ -74,6 +98,11 @@ class Rewards:
     ) -> None:
         self.close()
 
+    @property
+    def needed(self) -> set[str]:
+        """The columns of the data that some function cannot do without."""
+        return set().union(*(_parameters(function)[1] for function in self._functions.values())) - set(GIVEN)
+
     def close(self) -> None:
         """Ends the grader processes."""
         self._pool.close()
@@ -84,7 +113,8 @@ class Rewards:
         Args:
           prompts: the prompt of each completion.
           completions: the completions alone, decoded; prompts are never read for answers.
-          columns: further columns of the data by name, one value a completion; functions get them by keyword.
+          columns: further columns of the data by name, one value a completion; functions get them by keyword, as
+            prompts and completions, if they have a parameter of that name or `**`.
 
         Raises:
           ValueError: if a function needs a column that is not there, raises, or returns something else than one finite
@@ -101,7 +131,7 @@ class Rewards:
                 "add a reward function that applies to every row, or drop such rows from the data"
             )
         total = np.asarray(self._weights, np.float64) @ np.nan_to_num(stacked)
-        parsed, reasons = _explained(list(results.values()), len(completions))
+        parsed, reasons = _explained(list(results.values()))
         return Scores(
             total=total.astype(np.float32),
             each={name: values.astype(np.float32) for name, values in each.items()},
@@ -122,10 +152,19 @@ def _call(
     columns: Mapping[str, Sequence[Any]],
 ) -> list[float | None]:
     """One function's results, checked."""
-    given = _arguments(name, function, columns)
-    try:
-        result = function(prompts=prompts, completions=completions, **given)
-    except Exception as error:
+    given = _arguments(name, function, {**columns, "prompts": prompts, "completions": completions})
+    with _refused_signals() as refused:
+        try:
+            result, error = function(**given), None
+        except Exception as raised:
+            result, error = None, raised
+    if refused:
+        raise ValueError(
+            f"reward {name!r} sets a signal handler, which Python allows in the main thread only, and rewards run in "
+            "another, so what it returns is no verdict; do without: math_verify takes parse(..., parsing_timeout=None) "
+            "and verify(..., timeout_seconds=None), and the built-in reward accuracy has deadlines of its own"
+        ) from error
+    if error is not None:
         raise ValueError(
             f"reward {name!r} raised {type(error).__name__}: {error}; it must return one number or None a completion"
         ) from error
@@ -142,30 +181,59 @@ def _call(
 
 
 def _arguments(name: str, function: Reward, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The columns that a function takes."""
-    parameters = inspect.signature(function).parameters.values()
-    named = {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
-    needed = {p.name for p in parameters if p.name in named and p.default is p.empty} - {"prompts", "completions"}
+    """The columns that a function takes, as lists of its own."""
+    named, needed = _parameters(function)
     missing = sorted(needed - set(columns))
     if missing:
         raise ValueError(
             f"reward {name!r} needs the column {', '.join(missing)}, but the data has "
-            f"{', '.join(sorted(columns)) or 'none'}; choose a data source that has it, or another reward"
+            f"{', '.join(sorted(set(columns) - {'prompts', 'completions'})) or 'none'}; choose a data source that has "
+            "it, or another reward"
         )
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return {key: value for key, value in columns.items() if key not in ("prompts", "completions")}
-    return {key: value for key, value in columns.items() if key in named - {"prompts", "completions"}}
+    return {key: list(values) for key, values in columns.items() if named is None or key in named}
 
 
-def _explained(results: list[list[float | None]], count: int) -> tuple[list[str | None], list[str]]:
-    """Parsed answers and reasons of the first function that gives verdicts."""
-    for result in results:
-        if any(isinstance(value, Verdict) for value in result):
-            return (
-                [value.parsed if isinstance(value, Verdict) else None for value in result],
-                [value.reason if isinstance(value, Verdict) else "" for value in result],
-            )
-    return [None] * count, [""] * count
+def _parameters(function: Reward) -> tuple[set[str] | None, set[str]]:
+    """The names of a function's parameters, None where it takes any, and of those without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    own = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = {p.name for p in own if p.default is p.empty}
+    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in own}, needed
+
+
+@contextmanager
+def _refused_signals() -> Iterator[list[int]]:
+    """The numbers of the signals whose handlers this thread tries to set inside, where Python refuses that.
+
+    A reward may swallow Python's error: recipes have `except Exception: return 0.0` around math_verify, whose timeouts
+    are alarms.
+    """
+    refused: list[int] = []
+    here = threading.current_thread()
+    if here is threading.main_thread():
+        yield refused
+        return
+
+    def noting(number: int, handler: Any) -> Any:
+        if threading.current_thread() is here:
+            refused.append(number)
+        return original(number, handler)
+
+    with _PATCHED:
+        original, signal.signal = signal.signal, noting
+        try:
+            yield refused
+        finally:
+            signal.signal = original
+
+
+def _explained(results: list[list[float | None]]) -> tuple[list[str | None], list[str]]:
+    """Each completion's parsed answer and reason, of the first function that gives a verdict of it."""
+    rows = zip(*results, strict=True)
+    verdicts = [next((value for value in row if isinstance(value, Verdict)), None) for row in rows]
+    return [v.parsed if v is not None else None for v in verdicts], [
+        v.reason if v is not None else "" for v in verdicts
+    ]
 
 
 def _count(results: Iterable[list[float | None]], size: int, *reasons: str) -> np.ndarray:

@@ -34,8 +34,8 @@ def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
     Raises:
       ValueError: `target` holds something that is no model directory, or cannot be written.
     """
-    if replace and target.exists() and not (target.is_dir() and _replaceable(target)):
-        raise ValueError(f"{target} exists and holds no model; choose another directory or remove it")
+    if replace:
+        check_replaceable(target)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +47,22 @@ def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
         raise ValueError(f"cannot write {target} ({reason}); free or allow writing there, or choose another") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_replaceable(target: Path, source: Path | None = None) -> None:
+    """Refuses a place where a model directory cannot go.
+
+    Args:
+      target: where it is to go.
+      source: a model directory that is still needed.
+
+    Raises:
+      ValueError: there is something that is no model directory, or the model that is still needed.
+    """
+    if target.exists() and not (target.is_dir() and _replaceable(target)):
+        raise ValueError(f"{target} exists and holds no model; choose another directory or remove it")
+    if source is not None and target.exists() and target.samefile(source):
+        raise ValueError(f"{target} holds the model that the run starts from and would be replaced; choose another")
 
 
 def _replaceable(directory: Path) -> bool:

@@ -32,7 +32,7 @@ def saved(tmp_path):
 def test_a_saved_dataset(load, fails, saved):
     source = load(f"hf:{saved}")
     assert (source.name, len(source)) == ("saved", 2)
-    assert source[1] == (1, "1 + 2?", {"answer": "3", "extra": {"level": 2}})
+    assert source[1] == (1, "1 + 2?", {"question": "1 + 2?", "answer": "3", "extra": {"level": 2}})
     assert load(f"hf:{saved}?split=test&answer=extra.level")[0].columns["answer"] == "2"
     fails(f"hf:{saved}?split=dev", "no split 'dev'", "one of train, test")
     fails(f"hf:{saved}?name=main", "leave name= out")
@@ -54,7 +54,7 @@ def test_a_directory_of_tables(load, fails, tmp_path):
     (tmp_path / "repo" / "data").mkdir(parents=True)
     datasets.Dataset.from_dict(TRAIN).to_parquet(tmp_path / "repo" / "data" / "train-00000-of-00001.parquet")
     spec = f"hf:{tmp_path / 'repo'}"
-    assert load(spec)[1].columns == {"answer": "3", "extra": {"level": 2}}
+    assert load(spec)[1].columns == {"question": "1 + 2?", "answer": "3", "extra": {"level": 2}}
     assert len(load(f"{spec}?split=train[:1]")) == 1
     fails(f"{spec}?split=test", 'Unknown split "test"', "set name=, split=")
     fails(f"{spec}?name=hard", "'hard' not found", "set name=, split=")

@@ -65,3 +65,65 @@ def test_many_golds_are_checked_by_the_graders_with_the_same_verdicts():
     golds = [str(n) for n in range(SERIAL_GOLDS)] + ["", r"\frac{1}{2}", r"\frac{1}{"]
     config = dataclasses.replace(RewardConfig(), workers=1)
     assert _map_golds(config, gold_is_parsable, golds) == [gold_is_parsable(gold) for gold in golds]
+
+
+def rows(path, *rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return f"file:{path}"
+
+
+def test_half_a_character_drops_its_row_and_no_other(tmp_path, capsys):
+    """Lone surrogates are valid JSON, and no tokenizer or file takes them."""
+
+    def count(texts):
+        return [len(text.encode()) for text in texts]
+
+    spec = rows(
+        tmp_path / "a.jsonl", *({"question": f"{n} + 1?", "answer": str(n + 1)} for n in range(4)),
+        {"question": "What \ud83d is 1 + 1?", "answer": "2"}, {"question": "1 + 2?", "answer": "\udc00"},
+        {"question": "\ud83d\ude00 2 + 2?", "answer": "4"},
+    )  # fmt: skip
+    config = Config(data=DataConfig(train=(spec,)), train=TrainConfig(problems_per_step=5))
+    data = load_problems(config, count_tokens=count)
+    assert {p.id for p in data.batches(0)} == {0, 1, 2, 3, 6}
+    assert "a: kept 5 of 7, dropped 2 broken text (ids 4, 5); longest" in capsys.readouterr().out
+    bad = rows(tmp_path / "b.jsonl", {"question": "\ud83d", "answer": "2"})
+    with pytest.raises(ValueError, match="nothing is left to train on: mend the file: it holds halves of characters"):
+        load_problems(Config(data=DataConfig(train=(bad,))), count_tokens=count)
+
+
+def test_fingerprints_tell_other_data_from_the_same(tmp_path):
+    first = [{"question": f"{n} + 1?", "answer": str(n + 1), "level": n, "tags": [1.5, None]} for n in range(4)]
+
+    def fingerprint(*lines):
+        spec = rows(tmp_path / "a.jsonl", *lines)
+        return load(train=(spec,)).fingerprints[spec]
+
+    seen = fingerprint(*first)
+    assert seen[0] == 4 and len(seen[1]) == 16 and fingerprint(*first) == seen
+    others = [
+        [*first, first[0]],
+        [first[1], first[0], *first[2:]],
+        [{**first[0], "question": "0 + 2?"}, *first[1:]],
+        [{**first[0], "answer": "2"}, *first[1:]],
+        [{**first[0], "level": 7}, *first[1:]],
+    ]
+    found = [fingerprint(*lines) for lines in others]
+    assert len({seen, *found}) == 6 and [count for count, _ in found] == [5, 4, 4, 4, 4]
+    assert load(train=("gym:chain_sum",)).fingerprints["gym:chain_sum"][0] == 256
+
+
+def test_evaluation_alone_reads_no_training_data():
+    said = []
+    config = Config(data=DataConfig(train=("file:not-there.jsonl",), eval=(TEST,)))
+    data = load_problems(
+        config,
+        count_tokens=lambda texts: [len(text) for text in texts],
+        train=False,
+        columns=("hint",),
+        say=said.append,
+    )
+    assert [problem.columns["hint"] for problem in data.evals["arithmetic_mix"]] == [None] * 5
+    assert len(said) == 1 and said[0].startswith("arithmetic_mix: kept 5 of 5")
+    with pytest.raises(ValueError, match="training data was not read"):
+        data.batches(0)

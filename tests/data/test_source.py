@@ -23,8 +23,8 @@ def test_columns_pass_through_and_the_answer_is_named_answer(load, write):
     source = load(spec, question_column="problem", answer_column="final")
     assert isinstance(source, Source)
     assert [source[0], source[1]] == [
-        Problem(0, "1 + 1?", {"final": 2, "level": 5, "answer": "2"}),
-        Problem(1, "2 + 2?", {"final": None, "level": 1, "answer": None}),
+        Problem(0, "1 + 1?", {"problem": " 1 + 1? ", "final": 2, "level": 5, "answer": "2"}),
+        Problem(1, "2 + 2?", {"problem": "2 + 2?", "final": None, "level": 1, "answer": None}),
     ]
     assert load(f"{spec}?question=problem&answer=level")[0].columns["answer"] == "5"
     with pytest.raises(IndexError):
@@ -69,8 +69,10 @@ def test_answer_as_text(load, write, raw, gold):
 
 
 def test_columns_that_rewards_take_are_renamed(load, write):
-    columns = load(write({"question": "q", "answer": "1", "prompts": "a", "ended": 0}))[0].columns
-    assert columns == {"answer": "1", "prompts_": "a", "ended_": 0}
+    columns = load(write({"question": "q", "answer": "1", "prompts": "a", "ended": 0, "completion_ids": [1]}))[
+        0
+    ].columns
+    assert columns == {"question": "q", "answer": "1", "prompts_": "a", "ended_": 0, "completion_ids_": [1]}
 
 
 def test_window_and_order_keep_the_row_as_id(load, write):

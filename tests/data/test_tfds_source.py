@@ -55,7 +55,8 @@ def prepared(tmp_path_factory):
 def test_random_access_without_tensorflow(load, prepared, spec):
     source = load(spec.format(prepared))
     assert (source.name, len(source)) == ("tiny_sums", 10)
-    assert source[7] == (7, "¿7 + 1?", {"answer": "8", "level": 7, "info": {"source": "s"}, "tags": ["a"]})
+    row = {"question": "¿7 + 1?", "answer": "8", "level": 7, "info": {"source": "s"}, "tags": ["a"]}
+    assert source[7] == (7, "¿7 + 1?", row)
     assert [source[i].columns["answer"] for i in (9, 0, 4)] == ["10", "1", "5"]
     assert "tensorflow" not in sys.modules
 

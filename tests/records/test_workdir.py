@@ -18,7 +18,7 @@ from igrpo_jax.config import (
     fields,
     to_dict,
 )
-from igrpo_jax.records.workdir import FREE, changed, claim
+from igrpo_jax.records.workdir import FREE, changed, claim, compare_run
 from models.config import DecoderConfig
 
 SMALL = DecoderConfig(
@@ -96,3 +96,91 @@ def test_claim_keeps_the_first_config_of_another_model(tmp_path):
     with pytest.raises(ValueError, match="another model"):
         claim(tmp_path / "run", Config(), DecoderConfig(**(vars(SMALL) | {"width": 16})))
     assert json.loads((tmp_path / "run" / "config.json").read_text())["architecture"]["width"] == 8
+
+
+DATA = {"file:a.jsonl": (16, "0123456789abcdef"), "arithmetic:sum": (9, "x")}
+
+
+def test_data_that_changed_before_a_resume_is_told(tmp_path, capsys):
+    claim(tmp_path, Config(), SMALL, DATA)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    claim(tmp_path, Config(), SMALL, DATA)
+    assert capsys.readouterr().out == ""
+    claim(tmp_path, Config(), SMALL, {"file:a.jsonl": (8, "other"), "arithmetic:sum": (9, "y"), "file:new": (1, "z")})
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: not exactly the same run, resuming with changed data: file:a.jsonl: 16 usable problems -> 8",
+        "warning: not exactly the same run, resuming with changed data: arithmetic:sum: other problems, or in another "
+        "order",
+    ]
+    claim(tmp_path, Config(), SMALL, {"file:a.jsonl": (8, "other"), "arithmetic:sum": (9, "y")})
+    assert capsys.readouterr().out == ""  # it is recorded
+
+
+def test_a_config_json_of_an_older_version_still_resumes(tmp_path, capsys):
+    claim(tmp_path, Config(), SMALL)
+    old = json.loads((tmp_path / "config.json").read_text())
+    del old["data"], old["config"]["eval"]["problems"]
+    (tmp_path / "config.json").write_text(json.dumps(old))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    claim(tmp_path, Config(), SMALL, DATA)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "phrase"),
+    [
+        (b'{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}', "describes a model, which goes to --model"),
+        (b'{"name": "a package"}', "is not that of a run (it has no config and architecture)"),
+        (b"[1, 2]", "is not that of a run"),
+        (b"null", "is not that of a run"),
+        (b'{"architecture": {}, "config": []}', "is not that of a run"),
+        (b'{"architecture": {}, "config": {"model": 3}}', "is not that of a run"),
+        (b'{"config": {"seed": 0', "cannot be read (Expecting ',' delimiter"),
+        (b"", "cannot be read (Expecting value"),
+        (b"\xff\xfe", "cannot be read ('utf-8' codec"),
+    ],
+)
+@pytest.mark.parametrize("job", [claim, lambda *run: compare_run(*run, say=print)])
+def test_a_directory_that_is_something_else(job, body, phrase, tmp_path):
+    (tmp_path / "config.json").write_bytes(body)
+    with pytest.raises(ValueError) as raised:
+        job(tmp_path, Config(), SMALL)
+    message = str(raised.value)
+    assert (
+        message.startswith(f"{tmp_path}/config.json ") and phrase in message and "choose another --workdir" in message
+    )
+    assert "\n" not in message and (tmp_path / "config.json").read_bytes() == body
+
+
+@pytest.mark.parametrize("name", ["export", "checkpoints", "tensorboard"])
+def test_what_would_be_in_the_way_later_is_refused_before_training(name, tmp_path):
+    (tmp_path / name).write_text("a file")
+    with pytest.raises(ValueError, match=f"{name} is in the way: no directory"):
+        claim(tmp_path, Config(), SMALL)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=f"{name} is a link to nowhere"):
+        claim(tmp_path, Config(), SMALL)
+    if name == "export":
+        claim(tmp_path, Config(train=TrainConfig(export=False)), SMALL)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+def test_logs_of_something_else_are_not_written_over(name, tmp_path):
+    path = tmp_path / name
+    path.write_text('{"loss": 1.0, "step": 3}\n')
+    with pytest.raises(ValueError, match=f"{name} is not that of a run, which would write over it"):
+        claim(tmp_path, Config(), SMALL)
+    for ours in ("", '{"step": 0, "eval/x/avg@1": 0.5}\n{"step": 1', '{"step": 1, "rew'):
+        path.write_text(ours)
+        claim(tmp_path, Config(), SMALL)
+
+
+def test_jobs_that_read_say_what_differs_in_what_matters(tmp_path):
+    said = []
+    compare_run(tmp_path, Config(), SMALL, say=said.append)
+    claim(tmp_path, Config(), SMALL)
+    compare_run(tmp_path, Config(seed=1, train=TrainConfig(steps=3)), SMALL, say=said.append)
+    assert said == ["with another config than the run's: seed: 0 -> 1"]
+    with pytest.raises(ValueError, match="another model"):
+        compare_run(tmp_path, Config(), DecoderConfig(**(vars(SMALL) | {"width": 16})), say=said.append)

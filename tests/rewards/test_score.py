@@ -1,5 +1,8 @@
 """Rewards are added up, and what is no reward is an error that names the function."""
 
+import math
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -53,3 +56,103 @@ def test_functions_get_the_columns_they_name(pool):
 def test_bad_rewards_are_named(pool, function, message):
     with pytest.raises(ValueError, match=message):
         make(pool, f=function).score(["p"] * 2, ["a", "b"], {"answer": ["a", "b"]})
+
+
+def scores_of(**each):
+    each = {name: np.array(values, np.float32) for name, values in each.items()}
+    size = len(next(iter(each.values())))
+    return Scores(np.zeros(size, np.float32), each, [None] * size, [""] * size, *np.zeros((2, size), int))
+
+
+@pytest.mark.parametrize(
+    ("each", "name", "right"),
+    [
+        ({"accuracy": [1, 0, 1], "ended": [0, 1, 0]}, "", [True, False, True]),
+        ({"ended": [0, 1, 0], "accuracy": [1, 0, 1]}, "", [True, False, True]),
+        ({"gym": [1, 0.01, 0.99], "format": [0, 1, 1]}, "", [True, False, False]),  # part of the marks is not right
+        ({"gym": [math.nan, 1, 0.5], "accuracy": [1, math.nan, math.nan]}, "", [True, True, False]),
+        ({"gym": [0, 0, 1], "accuracy": [1, 1, 0]}, "", [True, True, False]),
+        ({"accuracy": [math.nan, 1, 0], "ended": [1, 1, 1]}, "", [False, True, False]),
+        ({"mine": [0.2, 0, -1], "ended": [0, 1, 1]}, "mine", [True, False, False]),
+    ],
+)
+def test_right_is_what_accuracy_says_whatever_is_rewarded_first(each, name, right):
+    found = scores_of(**each).right()
+    assert (found[0], found[1].tolist()) == (name, right)
+
+
+def test_reasons_are_of_the_function_that_judged_the_row(pool):
+    def first(completions, **columns):
+        return [Verdict(1.0, "exact", "a"), None]
+
+    def second(completions, **columns):
+        return [Verdict(0.0, "unequal", "b"), Verdict(0.5, "partial", "c")]
+
+    scores = make(pool, first=first, second=second).score(["p"] * 2, ["x", "y"], {})
+    assert (scores.parsed, scores.reasons) == (["a", "c"], ["exact", "partial"])
+
+
+def test_functions_get_what_they_name_and_lists_of_their_own(pool):
+    def spoils(completions, question, completion_ids=None):
+        values = [float(len(q) + len(ids)) for q, ids in zip(question, completion_ids, strict=True)]
+        completions.clear()
+        question.clear()
+        return values
+
+    def whole(prompts, completions, question, **columns):
+        return [float(len(completions) + len(question))] * len(prompts)
+
+    columns = {"question": ["ab", "c"], "completion_ids": [[7, 8], [9]]}
+    scores = make(pool, spoils=spoils, whole=whole).score(["p"] * 2, ["x", "y"], columns)
+    assert scores.each["spoils"].tolist() == [4, 2] and scores.each["whole"].tolist() == [4, 4]
+    assert make(pool, spoils=spoils, whole=whole).needed == {"question"}
+
+
+def swallows(completions, answer, **columns):
+    import math_verify
+
+    def one(completion, gold):
+        try:
+            return float(math_verify.verify(math_verify.parse(gold), math_verify.parse(completion)))
+        except Exception:
+            return 0.0
+
+    return [one(*pair) for pair in zip(completions, answer, strict=True)]
+
+
+def alarms(completions, **columns):
+    import signal
+
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    return [1.0] * len(completions)
+
+
+def without_alarms(completions, answer, **columns):
+    from math_verify import parse, verify
+
+    pairs = zip(completions, answer, strict=True)
+    return [
+        float(verify(parse(gold, parsing_timeout=None), parse(ours, parsing_timeout=None), timeout_seconds=None))
+        for ours, gold in pairs
+    ]
+
+
+@pytest.mark.parametrize("function", [swallows, alarms])
+def test_a_reward_that_cannot_set_its_alarm_is_never_a_silent_zero(pool, function):
+    import signal
+
+    before = signal.signal
+    rewards, arguments = make(pool, mine=function), (["p"] * 2, ["the answer is 5", "6"], {"answer": ["5", "5"]})
+    with ThreadPoolExecutor(1) as thread:
+        with pytest.raises(ValueError, match=r"'mine' sets a signal handler, which Python allows in the main thread"):
+            thread.submit(rewards.score, *arguments).result()
+        scores = thread.submit(make(pool, mine=without_alarms).score, *arguments).result()
+    assert scores.total.tolist() == [1.0, 0.0] and signal.signal is before
+
+
+def test_in_the_main_thread_alarms_work(pool):
+    import signal
+
+    before = signal.getsignal(signal.SIGALRM)
+    scores = make(pool, mine=swallows).score(["p"] * 2, ["the answer is 5", "6"], {"answer": ["5", "5"]})
+    assert scores.total.tolist() == [1.0, 0.0] and signal.getsignal(signal.SIGALRM) == before
