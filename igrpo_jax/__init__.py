@@ -9,7 +9,7 @@ _HOME = {
     "Batch": "types",
     "Config": "config",
     "Learner": "learning.learner",
-    "Model": "types",
+    "Model": "protocols",
     "Problem": "types",
     "Sampler": "sampling.sampler",
     "Samples": "types",

@@ -10,7 +10,8 @@ from datetime import date
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from igrpo_jax.types import Message, Question, Tokenizer
+from igrpo_jax.protocols import Tokenizer
+from igrpo_jax.types import Message, Question
 
 _SLOT = re.compile("\ue000(\\d+)\ue001")
 _BRACKETED = re.compile(r"[<\[{]+[^\s<>\[\]{}]+[>\]}]+")

@@ -10,8 +10,9 @@ import numpy as np
 
 from igrpo_jax.chat import asked
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.protocols import Sample
 from igrpo_jax.rewards import Scores
-from igrpo_jax.types import Divide, Problem, Request, Sample, Samples, Usage, alone
+from igrpo_jax.types import Divide, Problem, Request, Samples, Usage, alone
 
 Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
 """Scores n completions given their n questions and columns of n values."""

@@ -8,8 +8,9 @@ import numpy as np
 
 from igrpo_jax.drive import Ask, Draft, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.protocols import Sample
 from igrpo_jax.rollout import Stage, stage_of
-from igrpo_jax.types import BARE, DRAFTED, Divide, Problem, Sample, alone
+from igrpo_jax.types import BARE, DRAFTED, Divide, Problem, alone
 
 
 def evaluate(

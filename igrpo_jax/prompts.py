@@ -7,7 +7,8 @@ import numpy as np
 
 from igrpo_jax.chat import Chat, asked, control_tokens, probe, slot
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.types import Message, Question, Tokenizer
+from igrpo_jax.protocols import Tokenizer
+from igrpo_jax.types import Message, Question
 
 _NAMED = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 

@@ -9,8 +9,9 @@ from igrpo_jax.advantages import group_advantages, select_draft
 from igrpo_jax.config import AlgorithmConfig
 from igrpo_jax.drive import Ask, Draft, Group, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.protocols import Sample
 from igrpo_jax.rewards import Scores
-from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Sample, Samples, Usage, alone, in_round, stack
+from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Samples, Usage, alone, in_round, stack
 
 
 def igrpo(config: AlgorithmConfig, noise: np.random.Generator) -> Program:

@@ -26,6 +26,7 @@ from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import Learner, TrainState
 from igrpo_jax.learning.updates import update
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.protocols import Layout, Sample
 from igrpo_jax.records.checkpoint import Checkpoints
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.records.memory import peak_gb
@@ -34,7 +35,7 @@ from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
-from igrpo_jax.types import DRAFT, Divide, Follow, Layout, Problem, PyTree, Request, Sample, Shapes, Usage
+from igrpo_jax.types import DRAFT, Divide, Follow, Problem, PyTree, Request, Shapes, Usage
 
 WARM_STEPS = 2
 """Steps after which nothing should compile any more."""

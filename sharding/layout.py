@@ -42,7 +42,7 @@ class MeshPlace:
 
 
 class Layout:
-    """Where every array of a run lives; see `igrpo_jax.types.Layout`."""
+    """Where every array of a run lives; see `igrpo_jax.protocols.Layout`."""
 
     def __init__(self, mesh: Mesh, processes: Processes | None = None):
         self.mesh = mesh

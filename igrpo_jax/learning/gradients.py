@@ -14,7 +14,8 @@ from igrpo_jax.config import AlgorithmConfig
 from igrpo_jax.learning.logprobs import Scored, completion_logprobs
 from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.losses import igrpo_loss, token_mask
-from igrpo_jax.types import AnyArray, Model, Packed, PyTree
+from igrpo_jax.protocols import Model
+from igrpo_jax.types import AnyArray, Packed, PyTree
 
 GAP = "sampling/logp_difference"
 """How far the trainer's log-probabilities are from the sampler's; reported where the sampler's are known."""

@@ -18,7 +18,8 @@ from igrpo_jax.learning.gradients import Compute, Report, accumulate, empty_repo
 from igrpo_jax.learning.microbatches import Completions, Portions, micro_batches
 from igrpo_jax.learning.optimizer import TrainState, adamw, adamw_step
 from igrpo_jax.losses import token_weights
-from igrpo_jax.types import Layout, Model, PyTree
+from igrpo_jax.protocols import Layout, Model
+from igrpo_jax.types import PyTree
 
 
 class Learner:
@@ -28,8 +29,8 @@ class Learner:
         """Says of every program where its results lie, so that none compiles twice for arrays laid out differently.
 
         Args:
-          model: see `igrpo_jax.types.Model`.
-          layout: see `igrpo_jax.types.Layout`.
+          model: see `igrpo_jax.protocols.Model`.
+          layout: see `igrpo_jax.protocols.Layout`.
           config: the experiment.
           abstract_params: the policy's shapes, from `jax.eval_shape`.
           dtype: compute dtype of updates and of the sampling view.

@@ -10,7 +10,8 @@ import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int, Shaped
 
-from igrpo_jax.types import AnyArray, Model, Packed, PyTree
+from igrpo_jax.protocols import Model
+from igrpo_jax.types import AnyArray, Packed, PyTree
 
 PARTS = 128
 """Most parts of the vocabulary whose sums are taken apart, for precision; see `_sums`.

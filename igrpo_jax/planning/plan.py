@@ -13,8 +13,9 @@ from igrpo_jax.config import Config
 from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.microbatches import Completions, micro_batches
 from igrpo_jax.planning.dry import Compiled, NoRoom, Recorder, held
+from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.sampling.programs import Pool, Programs
-from igrpo_jax.types import Batch, Layout, Model, Shapes
+from igrpo_jax.types import Batch, Shapes
 
 USABLE = 0.95
 """Share of a chip's memory that a program may take; the rest is the runtime's, and lost between arrays."""
@@ -109,7 +110,7 @@ def plan(
     """Compiles prefill, decode and update at their largest shapes.
 
     Args:
-      model: see `igrpo_jax.types.Model`.
+      model: see `igrpo_jax.protocols.Model`.
       layout: puts shapes where a run puts arrays.
       learner: made for that layout.
       config: the experiment.

@@ -12,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt32
 
+from igrpo_jax.protocols import Model
 from igrpo_jax.sampling.draw import NO_TOKEN, Truncation, draw, row_keys, uniforms
-from igrpo_jax.types import AnyArray, KeyArray, Model, PyTree
+from igrpo_jax.types import AnyArray, KeyArray, PyTree
 
 
 class Slots(NamedTuple):

@@ -16,6 +16,7 @@ from jaxtyping import Array, Int
 
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.prompts import pad_prompts
+from igrpo_jax.protocols import Layout
 from igrpo_jax.sampling.admission import admission
 from igrpo_jax.sampling.assignment import Slot, Task, assign, fewest, moved
 from igrpo_jax.sampling.collected import Collected
@@ -23,7 +24,7 @@ from igrpo_jax.sampling.decoding import Limits, Slots
 from igrpo_jax.sampling.draw import NO_TOKEN, Truncation
 from igrpo_jax.sampling.programs import PARTS, Pool, Programs, smallest
 from igrpo_jax.sampling.stopping import Text, lanes_to_stop
-from igrpo_jax.types import KeyArray, Layout, PyTree, Request, Samples, Usage
+from igrpo_jax.types import KeyArray, PyTree, Request, Samples, Usage
 
 PATIENCE = 32
 """Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.sampling.admission import admission
 from igrpo_jax.sampling.decoding import Limits, Slots, admit, decode, move
 from igrpo_jax.sampling.draw import Truncation
-from igrpo_jax.types import KeyArray, Layout, Model, PyTree
+from igrpo_jax.types import KeyArray, PyTree
 
 MAX_STOP_IDS = 8
 """Stop ids are padded to this many, so that another stop set compiles nothing."""
@@ -142,8 +143,8 @@ class Programs:
         """Compiles everything, by running each program once with nothing to do.
 
         Args:
-          model: see `igrpo_jax.types.Model`.
-          layout: see `igrpo_jax.types.Layout`.
+          model: see `igrpo_jax.protocols.Model`.
+          layout: see `igrpo_jax.protocols.Layout`.
           pool: the sizes.
           view: any sampling view; its values do not matter, only its shapes and where it lies.
           seed: the run's key, on the devices.

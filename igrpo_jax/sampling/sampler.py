@@ -12,10 +12,11 @@ import jax
 import numpy as np
 
 from igrpo_jax.config import SamplingConfig
+from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.sampling.draw import Truncation
 from igrpo_jax.sampling.flight import Call, Flight
 from igrpo_jax.sampling.programs import Pool, Programs, padded_stops
-from igrpo_jax.types import Follow, Layout, Model, PyTree, Request, Samples, Usage, stack
+from igrpo_jax.types import Follow, PyTree, Request, Samples, Usage, stack
 
 
 class Sampler:
@@ -37,8 +38,8 @@ class Sampler:
         """Wraps the model's functions.
 
         Args:
-          model: see `igrpo_jax.types.Model`.
-          layout: see `igrpo_jax.types.Layout`.
+          model: see `igrpo_jax.protocols.Model`.
+          layout: see `igrpo_jax.protocols.Layout`.
           pool: how much is sampled at once.
           seed: the run's seed.
           stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
