@@ -148,28 +148,30 @@ class Flight:
 
     def admit(self) -> None:
         """Fills idle slots with waiting samples, in as many rounds as the room for prompts to prefill demands."""
-        call, shards = self.call, self.call.layout.num_row_shards
         if self.waiting:
-            self.move(call.pool.slots)
+            self.move(self.call.pool.slots)
         while self.waiting and len(self.busy()) < len(self.slots):
-            room = call.pool.prefill[-1] // shards
-            placements, prompts, self.waiting = assign(
-                self.waiting, self.slots, shards=shards, lanes=call.pool.lanes, room=room
-            )
-            for slot, task, *_ in placements:
-                self.slots[slot] = Slot(task, held=task.request)
-            arrived = self.prefill(prompts)
-            self.fit()
-            requests = [self.unfinished[task.request].request for _, task, *_ in placements]
-            new = admission(placements, requests, slots=len(self.slots), shards=shards)
-            self.state = call.programs.admit(
-                self.state, arrived=arrived, new=call.layout.rows(new), seed=call.seed, step=call.step
-            )
+            self.admit_some()
+
+    def admit_some(self) -> None:
+        """Fills idle slots once; what is prefilled for them is freed before the next round."""
+        call, shards = self.call, self.call.layout.num_row_shards
+        room = call.pool.prefill[-1] // shards
+        placements, prompts, self.waiting = assign(
+            self.waiting, self.slots, shards=shards, lanes=call.pool.lanes, room=room
+        )
+        for slot, task, *_ in placements:
+            self.slots[slot] = Slot(task, held=task.request)
+        arrived = self.prefill(prompts)
+        self.fit()
+        requests = [self.unfinished[task.request].request for _, task, *_ in placements]
+        new = call.layout.rows(admission(placements, requests, slots=len(self.slots), shards=shards))
+        self.state = call.programs.admit(self.state, arrived=arrived, new=new, seed=call.seed, step=call.step)
 
     def prefill(self, chosen: list[list[int]]) -> Any:
-        """What `Model.prefill` makes of the chosen requests' prompts, each shard's; None if none are chosen.
+        """Prefills the prompts of chosen requests, a list for each shard; None if none are chosen.
 
-        Every shard gets as many prompts, so some get empty ones.
+        All shards prefill the same number of prompts, so the shorter lists are filled up with prompts of one token.
         """
         pool, most = self.call.pool, max(map(len, chosen))
         if not most:
@@ -184,11 +186,11 @@ class Flight:
         """Gives prefixes and caches the smallest sizes that hold what is in flight, for some steps at least."""
         call = self.call
         if len(self.slots) < call.pool.slots:
-            return  # fewer slots always have the largest sizes
+            return  # only slots of the largest sizes are ever moved to fewer, see `shrink`
         longest = max(len(self.unfinished[task.request].request.prompt) for task in self.busy().values())
         ahead = min(int(self.lengths.max()) + PATIENCE, call.settings.max_completion_length)
         sizes = smallest(call.pool.prompts, longest), smallest(call.pool.completions, ahead)
-        if sizes[0] < self.sizes[0]:  # idle slots keep no prompt that is cut
+        if sizes[0] < self.sizes[0]:  # then longer prompts are lost, which only idle slots can hold
             kept = {n for n, one in self.unfinished.items() if len(one.request.prompt) <= sizes[0]}
             self.slots = [slot if slot.held in kept else Slot() for slot in self.slots]
         for part, now, then in zip(("prefix", "cache"), self.sizes, sizes, strict=True):
@@ -196,7 +198,10 @@ class Flight:
         self.sizes = sizes
 
     def shrink(self) -> None:
-        """Goes on with fewer slots if nothing waits and nothing follows that could fill the idle ones."""
+        """Goes on with fewer slots if there are no other requests for the idle ones.
+
+        Others can still follow from those that are being answered. Then `admit` returns to all slots.
+        """
         pool = self.call.pool
         largest = self.sizes == (pool.prompts[-1], pool.completions[-1])
         if largest and not self.waiting and not self.following:
@@ -218,7 +223,7 @@ class Flight:
             self.state = self.call.programs.move(self.state, part, index, now)
 
     def advance(self) -> None:
-        """Decodes until so many slots are idle that it pays to fill them, or there may be something to do before."""
+        """Decodes until there may be something for the host to do, and then learns what the lanes have done."""
         self.fit()
         self.shrink()
         call, busy, slots = self.call, len(self.busy()), len(self.slots)

@@ -148,14 +148,6 @@ def test_stop_strings_cut_behind_the_token_that_completes_them(written, strings,
         assert (samples.logprobs[row, 0, samples.lengths[row, 0] :] == 0).all()
 
 
-def test_stop_strings_are_found_across_tokens_and_characters_of_many_bytes():
-    tokens = list("ab→cd→".encode())
-    assert stop_string_length(tokens, ("→",), text) == 5
-    assert stop_string_length(tokens, ("→c", "d→"), text) == 6
-    assert stop_string_length(tokens, ("x",), text) is None
-    assert stop_string_length(tokens, ("a",), text) == 1
-
-
 def test_only_the_end_is_searched_for_stop_strings_again(written, one, monkeypatch):
     monkeypatch.setattr(flight, "PATIENCE", 1)
     monkeypatch.setattr(stopping, "OVERLAP", 0)
