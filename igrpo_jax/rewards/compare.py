@@ -142,6 +142,11 @@ def _without_option(answer: str, gold: str) -> tuple[str, str]:
 
 def _same_form(answer: str, gold: str) -> bool | None:
     """Whether two numbers, or two times of day, are the same; None if they are not both."""
+    commas = [re.fullmatch(r"([0-9]+),([0-9]+)", text) for text in (answer, gold)]
+    if commas[0] and "." in gold and "," not in gold:  # only as a decimal comma does it mean one number
+        answer = f"{commas[0][1]}.{commas[0][2]}"
+    elif commas[1] and "." in answer and "," not in answer:
+        gold = f"{commas[1][1]}.{commas[1][2]}"
     times = [_TIME.fullmatch(text) for text in (answer, gold)]
     if times[0] and times[1]:
         return times[0].groups() == times[1].groups()

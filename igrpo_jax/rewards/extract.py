@@ -2,15 +2,19 @@ r"""Finds the answer in a completion: the last `\boxed{}` or `<answer>`, else th
 
 import re
 
-from igrpo_jax.rewards.prose import last_expression
+from igrpo_jax.rewards.prose import last_expression, whole_expression
 from igrpo_jax.rewards.reading.spelling import ascii_digits
 
 _BOX = re.compile(
-    r"\\(?:boxed|fbox)\s*+(?:(?P<open>\{)|(?P<token>-?[0-9][^\s{}\\$]*+))|\\.|(?P<brace>[{}])",
+    r"\\\\?(?:boxed|fbox)\s*+(?:(?P<open>\{)|(?P<token>-?[0-9][^\s{}\\$]*+))|\\.|(?P<brace>[{}])",
     re.DOTALL,
 )
+_FINAL = re.compile(r"final answer is\s*:?", re.IGNORECASE)
+_MAX_SENTENCE = 500
+_SENTENCE = re.compile(r"(?:[^.\n]|\.(?!\s|$)|\n(?!\s*\n))*+")
 # What may stand between two boxes that are one answer: `\boxed{1} and \boxed{2}`.
-_BETWEEN = re.compile(r"(?:[\s,;.$&]|\\[\[\]() ,;]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and|or)*+")
+_BETWEEN = re.compile(r"(?:[\s,;.$&]|\\[\[\]() ,;]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and|or|[A-Za-z](?:_\{?[0-9]\}?)?\s*=)*+")
+_LINKED = re.compile(r"\s*(?:\\text\s*\{)?\s*(?:(?!no|not|so|is|are|wait|then|thus|but)[a-z()]+\s){1,4}(?:and|or)[\s}$]*")
 
 
 def extract_answer(completion: str) -> str | None:
@@ -19,7 +23,7 @@ def extract_answer(completion: str) -> str | None:
     Where a `</think>` is followed by an answer, only the text after the last one counts. Among well-formed
     `\boxed{...}` (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts, with a box in front of it
     if there is nothing but `,` or `and` between; a box inside `<answer>` is unpacked. A box that never closes is none.
-    Without any, the last expression counts, which is mostly a number (`igrpo_jax.rewards.prose`). Time is linear in the
+    What the sentence with `final answer is` says counts where it stands behind these. Without any, the last expression counts, which is mostly a number (`igrpo_jax.rewards.prose`). Time is linear in the
     length of the completion.
 
     >>> extract_answer(r"so \boxed{\frac{1}{2}}")
@@ -29,11 +33,8 @@ def extract_answer(completion: str) -> str | None:
     """
     completion = ascii_digits(completion)
     _, tag, rest = completion.rpartition("</think>")
-    if tag:
-        found = _marked(rest) or last_expression(rest)
-        if found is not None:
-            return found
-    return _marked(completion) or last_expression(completion)
+    found = _read(rest) if tag else None
+    return _read(completion) if found is None else found
 
 
 def last_box(text: str) -> tuple[int, str] | None:
@@ -48,11 +49,15 @@ def last_box(text: str) -> tuple[int, str] | None:
         return None
     start, *_, end = boxes[-1]
     contents = [text[slice(*boxes.pop()[1:3])].strip()]
-    while boxes and boxes[-1][3] <= start and _BETWEEN.fullmatch(text, boxes[-1][3], start):
+    while boxes and boxes[-1][3] <= start and _together(text, boxes[-1][3], start):
         start, first, last, _ = boxes.pop()
         if text[first:last].strip():
             contents.append(text[first:last].strip())
     return end, ", ".join(dict.fromkeys(reversed(contents)))
+
+
+def _together(text: str, first: int, last: int) -> bool:
+    return bool(_BETWEEN.fullmatch(text, first, last) or (last - first < 40 and _LINKED.fullmatch(text, first, last)))
 
 
 def last_tag(text: str) -> tuple[int, str] | None:
@@ -88,9 +93,21 @@ def _boxes(text: str) -> list[tuple[int, int, int, int]]:
     return sorted(found)
 
 
-def _marked(text: str) -> str | None:
+def _read(text: str) -> str | None:
+    found = _marked(text)
+    place = 0 if found is None else found[0]
+    said = None
+    for match in _FINAL.finditer(text, place):
+        sentence = _SENTENCE.match(text, match.end())
+        said = whole_expression(sentence[0][:_MAX_SENTENCE] if sentence else "") or said
+    if said is not None:
+        return said
+    return last_expression(text) if found is None else found[1]
+
+
+def _marked(text: str) -> tuple[int, str] | None:
     box, tag = last_box(text), last_tag(text)
     if tag is None or (box is not None and box[0] > tag[0]):
-        return None if box is None else box[1]
+        return box
     inner = last_box(tag[1])
-    return tag[1] if inner is None else inner[1]
+    return tag if inner is None else (tag[0], inner[1])

@@ -13,7 +13,7 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", 
 # One pass, so that the row break `\\\\` is never taken for a backslash and the blank `\\ `.
 _LAYOUT = re.compile(
     r"(?P<row>\\\\)(?:\[[0-9.a-z ]*\])?"
-    r"|(?P<gap>\\[ ;:>]|~|\\(?:q?quad|thinspace|enspace|hfill|newline)(?![A-Za-z])|\\hspace\*?\{[^{}]*\})"
+    r"|(?P<gap>\\[ ;:>]|~|\\q?quad|\\(?:thinspace|enspace|hfill|newline)(?![A-Za-z])|\\hspace\*?\{[^{}]*\})"
     r"|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|large|Large"
     r"|huge|normalsize|small|bf|it|rm|boldsymbol|bm|underline|mathbin|mathrel|mathopen|mathclose|phantom\{[^{}]*\})"
     r"(?![A-Za-z])\s*"
@@ -24,7 +24,7 @@ _WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|math
 _JOIN = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s*\{\s*,?\s*(and|or)\s*\}")
 _PERCENT = re.compile(
     r"(?<=[0-9})])\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{\s*(?:percent|per cent|percentage|pct)\.?\s*\}"
-    r"|(?:percent|per cent|pct)(?![A-Za-z]))",
+    r"|(?:percentage|percent|per cent|pct)(?![A-Za-z]))",
     re.IGNORECASE,
 )
 _MODULE = re.compile(r"(?<![A-Za-z.])(?:np|numpy|math|sympy)\.(?=[a-z])")
@@ -47,13 +47,15 @@ def clean(text: str) -> str:
     text = ascii_text(text)
     if "begin" not in text:  # escaped twice
         text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
-    text = re.sub(r"(?<=[0-9]),\\!\s*(?=[0-9]{3})", "", text.replace("{,}", ",").replace("{:}", ":"))
+    text = re.sub(r"(?<=[0-9]),\\!\s*(?=[0-9]{3})", "", text.replace("{:}", ":"))
+    text = re.sub(r"(?<=[0-9])\s*\{\s*,\s*\}\s*(?=[0-9])", ",", text).replace("{,}", ",")
     text = re.sub(r"(?<=[0-9])\\,(?=[0-9])(?![0-9]{3}(?![0-9]))", " ", text)
     text = _LAYOUT.sub(lambda match: match["row"] or " " * bool(match["gap"]), text)
     text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text).replace(r"\varnothing", r"\emptyset")
     text = _MODULE.sub("", re.sub(r"(?<![A-Za-z])np\.log(?![0-9a-z])", r"\\ln", text))
     text = _PERCENT.sub("%", _JOIN.sub(r" \1 ", text).replace(r"\%", "%"))
     text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"(?<=[^-\s])\s*\\\$", " ", text)  # a price inside a calculation
     for _ in range(3):
         text = _outer(text.strip().rstrip(".,;:").strip())
     return _GROUPS.sub(lambda match: match[0].replace(" ", ""), text)

@@ -7,13 +7,15 @@ from igrpo_jax.rewards.reading.tokens import NAMED
 _NUMBER = re.compile(
     r"(?:(?<![0-9A-Za-z)\]}])[-\u2212](?:\\?\$)?)?"  # a sign, unless it is a minus between two things
     r"(?:\\[dt]?frac\{-?[0-9]++\}\{[0-9]++\}"
-    r"|(?<![0-9A-Za-z_])(?:(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
+    r"|(?<![0-9A-Za-z_])(?:(?<![0-9,.])[1-9][0-9]{0,2}(?: [0-9]{3})+(?![0-9.,])"
+    r"|(?<![0-9,.])[0-9]++,(?![0-9]{3}(?![0-9]))[0-9]++(?![0-9,])|(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]++)(?:\.[0-9]++)?|\.[0-9]++)"
     r"(?:[eE][-+]?[0-9]++(?![A-Za-z]))?"
     r"(?:/[0-9]++(?!\.[0-9]))?(?:\s?\\?%)?)"
 )
 _DELIMITER = re.compile(r"\\\\|\\\$|\$\$|\$|\\[()\[\]]")
 _CLOSING = {"$$": "$$", "$": "$", r"\(": r"\)", r"\[": r"\]"}
 _PROSE = re.compile(r"(?<![\\A-Za-z])(?!(?:" + "|".join(NAMED) + r")(?![A-Za-z]))[A-Za-z]{3,}|<<|>>")
+_WORD = re.compile(r"\s*[A-Za-z]+\s*")
 _TEXT = re.compile(r"\\(?:text[a-z]*|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
 _PIECE = re.compile(
     r"(?P<space>[ \t]+)|(?P<command>\\(?!boxed|fbox)[A-Za-z]+)|(?P<number>[0-9]+(?:[.,][0-9]+)*|\.[0-9]+)"
@@ -28,8 +30,8 @@ def last_expression(text: str) -> str | None:
 
     That is the last formula in `$...$`, `\(...\)` or `\[...\]`, or, behind it, the last number: with thousands
     separators, decimals, sign, fraction, percent and exponent. A number that is part of a larger expression, `(4, 6)` or
-    `2\sqrt{5}` or `x^2+1`, is not an answer; the expression is, from its last `=` on. A letter alone counts only if there
-    is no number.
+    `2\sqrt{5}` or `x^2+1`, is not an answer; the expression is, from its last `=` on. A letter or word alone counts only
+    if there is no number.
 
     >>> last_expression("it is at (4, 6).")
     '(4, 6)'
@@ -47,8 +49,16 @@ def last_expression(text: str) -> str | None:
     return None if formula is None else formula[2]
 
 
+def whole_expression(text: str) -> str | None:
+    """All of a text if there is nothing but mathematics in it, else its last expression."""
+    whole = re.sub(r'[$"]|\\"', "", text).strip(" '*:.,")
+    if any(character.isalnum() for character in whole) and not _PROSE.search(_TEXT.sub("", re.sub(r"\band\b", "", whole))):
+        return whole
+    return last_expression(text)
+
+
 def _last_formula(text: str) -> tuple[int, int, str] | None:
-    """Start, end and content of the last formula that says something; else the last letter, if there is no number."""
+    """Start, end and content of the last formula that says something; else the last word between marks."""
     opened: re.Match[str] | None = None
     found = letter = None
     for match in _DELIMITER.finditer(text):
@@ -57,7 +67,7 @@ def _last_formula(text: str) -> tuple[int, int, str] | None:
             content = text[opened.end() : match.start()]
             if _is_formula(content, mark, text[match.end() : match.end() + 1]):
                 inner = _result(content)
-                if len(inner) == 1 and not inner.isdigit():
+                if _WORD.fullmatch(inner):
                     letter = (opened.start(), 0, inner)
                 elif inner:
                     found = (opened.start(), match.end(), inner)
@@ -73,9 +83,12 @@ def _is_formula(content: str, mark: str, behind: str) -> bool:
     """Whether what stands between two marks is mathematics: two prices have a `$` each, too."""
     if not content.strip() or len(content) > 4 * _MAX_LENGTH or "\n\n" in content:
         return False
-    if mark == "$" and (content[-1].isspace() or content[0].isspace() or behind.isdigit()):
+    blank = content[-1].isspace() or content[0].isspace()
+    if mark == "$" and "\\" not in content and (blank or behind.isdigit()):
         return False
-    return not _PROSE.search(_TEXT.sub("", content))
+    if _WORD.fullmatch(content):
+        return True
+    return r"\begin{" in content or not _PROSE.search(_TEXT.sub("", content))
 
 
 def _result(content: str) -> str:

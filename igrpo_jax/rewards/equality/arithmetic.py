@@ -67,6 +67,9 @@ def power(base: Any, exponent: Any, mp: Any) -> Any:
         if exact(base):
             return base ** exponent.numerator
         return rounded(base, mp) ** exponent.numerator
+    if exact(exponent) and exponent.denominator % 2 and exponent.denominator <= 64 and _negative(base, mp):
+        sign = -1 if exponent.numerator % 2 else 1  # the real root
+        return sign * power(-base, exponent, mp)
     if exact(exponent) and exact(base) and base > 0 and exponent.denominator <= 64:
         root = _exact_root(base, exponent.denominator)
         if root is not None:
@@ -75,11 +78,9 @@ def power(base: Any, exponent: Any, mp: Any) -> Any:
 
 
 def root(value: Any, degree: Any, mp: Any) -> Any:
-    """A root; of a negative number with an odd degree the real one."""
+    """A root; of a negative number with an odd degree the real one, as `power` has it."""
     if not (exact(degree) and degree.denominator == 1 and degree > 0):
         return power(value, Fraction(1) / degree if exact(degree) and degree else 1 / rounded(degree, mp), mp)
-    if degree % 2 and not mp.im(rounded(value, mp)) and mp.re(rounded(value, mp)) < 0:
-        return -power(-value, Fraction(1) / degree, mp)
     return power(value, Fraction(1) / degree, mp)
 
 
@@ -118,6 +119,10 @@ def binomial(top: Any, bottom: Any, mp: Any) -> Any:
     if min(k, n - k) * (n.bit_length() + 1) > 3 * MAX_DIGITS:
         raise TooLarge("a binomial with too many digits")
     return Fraction(math.comb(n, k))
+
+
+def _negative(value: Any, mp: Any) -> bool:
+    return value < 0 if exact(value) else not mp.im(value) and mp.re(value) < 0
 
 
 def _exact_root(value: Fraction, degree: int) -> Fraction | None:

@@ -82,7 +82,7 @@ def _same_many(a: Node, b: Node) -> bool:
     if a.kind == b.kind == "group":
         return a.value == b.value and _in_order(a.args, b.args)
     if a.kind == b.kind:
-        return _in_any_order(a.args, b.args)
+        return _in_any_order(_points_once(a.args), _points_once(b.args))
     kinds = {a.kind, b.kind}
     if kinds == {"list", "set"}:
         return _in_any_order(a.args, b.args)
@@ -91,6 +91,11 @@ def _same_many(a: Node, b: Node) -> bool:
     if "group" in kinds and not kinds & {"list", "set"}:
         return identical(a, b)
     return False
+
+
+def _points_once(items: Sequence[Node]) -> Sequence[Node]:
+    """A point that is named twice is one; a number, such as a prime factor, is two."""
+    return list(dict.fromkeys(items)) if all(item.kind == "group" for item in items) else items
 
 
 def _values(node: Node) -> Sequence[Node]:

@@ -81,7 +81,7 @@ class Evaluation:
         """Gives a variable a whole number."""
         self._bound[name] = Fraction(value)
 
-    def spend(self, work: float) -> None:
+    def spend(self, work: float | int) -> None:
         """Counts work.
 
         Raises:
@@ -160,7 +160,7 @@ class Evaluation:
         if isinstance(exponent, Grid):
             raise ReadError("a matrix as an exponent")
         if not isinstance(base, Grid):
-            self.spend(self._slow if not (exact(base) and exact(exponent)) else 1)
+            self.spend(1 if exact(base) and exact(exponent) else self._slow)
             return self._met(self._defined(arithmetic.power(base, exponent, self.mp)))
         if not exact(exponent) or exponent.denominator > 1 or not 1 <= exponent <= 20:
             raise ReadError("a power of a matrix")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from igrpo_jax.rewards.equality.identity import has_variables, identical
+from igrpo_jax.rewards.equality.identity import has_variables
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, rebuild, walk
 
 _MAX_SIGNS = 3
@@ -16,7 +16,7 @@ def meaning(node: Node) -> Node:
     and neither do steps of a calculation in front of its result.
 
     Raises:
-      ReadError: for a calculation that is wrong.
+      ReadError: for a chain of equations, or too many signs.
     """
     if node.kind != "list":
         found = [_element(variant) for variant in _variants(node)]
@@ -86,21 +86,14 @@ def _element(node: Node) -> Node:
     if len(sides) == 1:
         return sides[0]
     if _is_name(sides[0]):
-        _check_steps(sides[1:])
         return Node("assignment", (sides[0], sides[-1]))
-    if not any(has_variables(side) for side in sides):
-        _check_steps(sides)
+    if len(sides) == 2 and _is_name(sides[1]) and not has_variables(sides[0]):
+        return Node("assignment", (sides[1], sides[0]))
+    if all(_is_name(side) or not has_variables(side) for side in sides):
         return sides[-1]
     if len(sides) == 2:
         return Node("equation", tuple(sides))
     raise ReadError("a chain of equations")
-
-
-def _check_steps(sides: list[Node]) -> None:
-    """A calculation must be right: `2 + 3 = 6` has no result."""
-    for side in sides[:-1]:
-        if not _is_name(side) and not identical(side, sides[-1]):
-            raise ReadError("a calculation that is wrong")
 
 
 def _is_words(node: Node) -> bool:

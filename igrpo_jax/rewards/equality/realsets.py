@@ -7,7 +7,7 @@ from igrpo_jax.rewards.equality.arithmetic import context, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
 from igrpo_jax.rewards.equality.identity import has_variables, identical, number_value
-from igrpo_jax.rewards.reading.nodes import Node, ReadError, number, walk
+from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, number, rebuild, walk
 
 _INFINITY = Node("constant", (), "infinity")
 _MINUS_INFINITY = Node("product", (number(-1), _INFINITY))
@@ -82,8 +82,16 @@ def intervals(node: Node) -> list[Interval]:
 
 def variable(node: Node) -> str | None:
     """The name of the one variable that a relation or list of them is about, None if there is none."""
+    node = rebuild(node, _as_name)
     names = {part.value for part in walk(node) if part.kind == "name" and not part.value.startswith(r"\mathbb")}
     return names.pop() if len(names) == 1 else None
+
+
+def _as_name(node: Node) -> Node | None:
+    """A function of which nothing is known as a variable of its own."""
+    if node.kind != "call" or not node.value.startswith("function "):
+        return None
+    return Node("name", (), f"{node.value} {node.args}")
 
 
 def _everything() -> list[Interval]:
@@ -144,6 +152,7 @@ def _builder(node: Node) -> list[Interval]:
 
 def _chain(node: Node) -> list[Interval]:
     """The numbers that satisfy a chain of inequalities in one variable, each linear in it."""
+    node = rebuild(node, _as_name)
     name = variable(node)
     if name is None:
         raise ReadError("an inequality in several variables")
@@ -161,6 +170,10 @@ def _chain(node: Node) -> list[Interval]:
 
 def _linear(name: str, left: Node, sign: str, right: Node) -> list[Interval]:
     place = Node("name", (), name)
+    if left.kind == "call" and left.value == "abs" and not has_variables(right):
+        return _absolute(left.args[0], sign, right)
+    if right.kind == "call" and right.value == "abs" and not has_variables(left):
+        return _absolute(right.args[0], _FLIPPED.get(sign, sign), left)
     if left == place and not has_variables(right):
         bound = right
     elif right == place and not has_variables(left):
@@ -177,6 +190,13 @@ def _linear(name: str, left: Node, sign: str, right: Node) -> list[Interval]:
         case "!=":
             return _complement(_interval(bound, bound, False, False))
     raise ReadError(f"{sign} is no inequality")
+
+
+def _absolute(inner: Node, sign: str, bound: Node) -> list[Interval]:
+    """Where the absolute value of an expression has a relation to a number."""
+    above = Node("relation", (inner, bound), (sign,))
+    below = Node("relation", (inner, negative(bound)), (_FLIPPED[sign],))
+    return (_intersection if sign in ("<", "<=", "!=") else lambda a, b: _union([a, b]))(_chain(above), _chain(below))
 
 
 def _solved(name: str, left: Node, sign: str, right: Node) -> tuple[Node, str]:

@@ -8,6 +8,7 @@ FUNCTIONS = set(
 )
 """Functions with a value."""
 
+_UNREAD = set("int iint oint lim limsup liminf to implies mod bmod pmod dots ldots cdots end right left not".split())
 _FORMAL = set("deg dim ker arg Re Im hom sup inf".split())
 _GREEK = set(
     "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon varphi chi psi "
@@ -52,6 +53,8 @@ def command(cursor: Cursor, text: str) -> Node:
         return Node("name", (), f"{text} {cursor.raw()}")
     if name in _WRAPPERS:
         return _wrapped(cursor, name, cursor.raw())
+    if cursor.text not in ("{", "[") and name not in _UNREAD:
+        return Node("name", (), text)
     raise ReadError(f"{text} is not known")
 
 

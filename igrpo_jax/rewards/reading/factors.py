@@ -107,7 +107,7 @@ def _brace(cursor: Cursor) -> Node:
         if cursor.accept(r"\choose"):
             found = Node("call", (found, cursor.statement(cursor)), "binom")
     cursor.expect("}")
-    return Node("set", found.args) if found.kind == "list" else found
+    return found
 
 
 def _set(cursor: Cursor) -> Node:

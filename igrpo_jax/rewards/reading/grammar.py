@@ -12,7 +12,7 @@ MAX_LENGTH = 1000
 
 _RELATIONS = {"=", "<", ">", "<=", ">=", "!=", r"\in", r"\notin", r"\approx", r"\equiv", r"\subset", r"\subseteq"}
 _SETS = {r"\cup": "cup", r"\cap": "cap", r"\setminus": "minus"}
-_SEPARATORS = (",", ";", "and", "or")
+_SEPARATORS = (",", "and", "or")
 _SIGNS = ("+", "-", r"\pm", r"\mp")
 
 
@@ -55,6 +55,16 @@ def _read(text: str) -> tuple[Node, set[str]]:
 
 
 def statement(cursor: Cursor) -> Node:
+    """Lists with semicolons between them, or one list."""
+    parts = [comma_list(cursor)]
+    while cursor.accept(";"):
+        if cursor.kind == "end":
+            break
+        parts.append(comma_list(cursor))
+    return parts[0] if len(parts) == 1 else Node("list", tuple(parts), ",")
+
+
+def comma_list(cursor: Cursor) -> Node:
     """Elements with commas, `and` or `or` between them; one alone is itself."""
     items, separator = [element(cursor)], ","
     while cursor.text in _SEPARATORS:

@@ -7,7 +7,8 @@ import pytest
 import sympy
 from sympy.parsing import sympy_parser
 
-from igrpo_jax.rewards import compare, extract_answer, latex
+from igrpo_jax.rewards import compare, extract_answer, gym
+from igrpo_jax.rewards.reading import ReadError, read
 from tests.rewards.test_compare import DIFFERENT, EQUAL
 
 CALL = "__import__('os').system('touch PLACE')"
@@ -76,7 +77,7 @@ def test_ordinary_answers_do_not_need_eval(evaluated):
 
 def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
     monkeypatch.setattr(sympy_parser, "eval_expr", sympy_parser.eval_expr)  # so that it comes back
-    latex.forbid_eval()
+    gym.forbid_eval()
     with pytest.raises(RuntimeError, match="does not evaluate"):
         sympy.sympify("1+1")
     assert [compare(answer, gold).reason for answer, gold, _ in EQUAL] == [reason for *_, reason in EQUAL]
@@ -84,5 +85,5 @@ def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
 
 def test_only_mathematics_is_read():
     for text in ("x # y", "x @ y", '"x"', "x; import", "\u5b57", "x" * 1001):
-        with pytest.raises(latex.LatexError):
-            latex.parse(text, is_complex=False, words=())
+        with pytest.raises(ReadError):
+            read(text, words=())
