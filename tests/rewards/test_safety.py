@@ -8,6 +8,7 @@ import sympy
 from sympy.parsing import sympy_parser
 
 from igrpo_jax.rewards import compare, extract_answer, gym
+from igrpo_jax.rewards.equality import equal  # noqa: F401 - what mpmath does while it loads is no evaluation of answers
 from igrpo_jax.rewards.reading import ReadError, read
 from tests.rewards.test_compare import DIFFERENT, EQUAL
 

@@ -87,6 +87,8 @@ def _same_many(a: Node, b: Node) -> bool:
     if kinds == {"list", "set"}:
         return _in_any_order(a.args, b.args)
     if kinds == {"list", "group"}:
+        if b.kind == "list" and not all(item.kind == "assignment" for item in b.args):
+            return False  # two numbers are no point
         return (a.value == "()" or b.value == "()") and _in_order(_values(a), _values(b))
     if "group" in kinds and not kinds & {"list", "set"}:
         return identical(a, b)

@@ -6,6 +6,7 @@ from igrpo_jax.rewards.equality.identity import has_variables
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, rebuild, walk
 
 _MAX_SIGNS = 3
+_SETS = {"set", "group", "sets", "builder", "name"}
 _QUANTITIES = {"abs", "norm", "det", "gcd", "lcm", "max", "min", "sin", "cos", "tan"}
 
 
@@ -73,7 +74,7 @@ def _element(node: Node) -> Node:
         return node.args[0]
     if node.kind != "relation":
         return node
-    if node.value == (r"\in",) and _is_name(node.args[0]):
+    if node.value == (r"\in",) and _is_name(node.args[0]) and node.args[1].kind in _SETS:
         return Node("assignment", node.args)
     if not set(node.value) <= {"=", r"\approx", r"\equiv"}:
         return node

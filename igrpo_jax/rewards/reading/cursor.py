@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from igrpo_jax.rewards.reading.nodes import Node, ReadError
 from igrpo_jax.rewards.reading.tokens import Token
 
-_MAX_DEPTH = 40
+_MAX_DEPTH = 20
 _STOPS = set(
     r"\in \notin \approx \equiv \subset \subseteq \cup \cap \setminus \pm \mp \rangle \rfloor \rceil \} \mid \end "
     r"\choose \to \implies \Rightarrow \mod \bmod \pmod \dots \ldots \cdots \|".split()
@@ -25,7 +25,7 @@ class Cursor:
       factor: reads one factor with its powers.
       primary: reads one factor without.
       place: index of the next token.
-      depth: how many factors are open.
+      depth: how many brackets, commands and powers are open.
       bar_ends: whether `|` ends what is being read instead of beginning an absolute value.
       in_set: whether `|` and `:` divide a set's variable from its condition.
       runs: words of three or more letters, not all capitals, that were read letter by letter.
@@ -78,12 +78,13 @@ class Cursor:
         """Within brackets, which change what `|` means."""
         before = self.bar_ends, self.in_set
         self.bar_ends, self.in_set = bar_ends, in_set
-        yield
+        with self.deeper():
+            yield
         self.bar_ends, self.in_set = before
 
     @contextlib.contextmanager
     def deeper(self) -> Iterator[None]:
-        """One factor inside another."""
+        """One expression inside another."""
         self.depth += 1
         if self.depth > _MAX_DEPTH:
             raise ReadError("nested too deeply")

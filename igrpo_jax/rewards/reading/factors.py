@@ -40,11 +40,6 @@ def factor(cursor: Cursor) -> Node:
 
 def primary(cursor: Cursor) -> Node:
     """One factor with nothing behind it."""
-    with cursor.deeper():
-        return _primary(cursor)
-
-
-def _primary(cursor: Cursor) -> Node:
     kind, text = cursor.kind, cursor.take()
     if kind == "number":
         return _number(text)
@@ -61,7 +56,8 @@ def _primary(cursor: Cursor) -> Node:
                 found = cursor.statement(cursor)
             cursor.expect(r"\rangle")
             return Node("group", _items(found), "<>")
-        return command(cursor, text)
+        with cursor.deeper():
+            return command(cursor, text)
     if text in _CLOSING:
         return _bracket(cursor, text)
     if text == "{":
@@ -142,7 +138,8 @@ def _power(cursor: Cursor, base: Node) -> Node:
         exponent = primary(cursor)
     # Powers of powers stand to the right: 2^3^2 is 2^(3^2).
     if cursor.accept("^"):
-        exponent = _power(cursor, exponent)
+        with cursor.deeper():
+            exponent = _power(cursor, exponent)
     return Node("power", (base, exponent))
 
 
