@@ -6,8 +6,8 @@ r"""Grading: completions a second in grader processes, the latency of one, what 
 A batch mixes what models write: numbers, fractions, LaTeX, wrong answers, none, and what does not parse. No two items
 are the same, for pairs that were compared before cost little. Every contestant grades the same new batch a round, in
 turns; `in process` compares without a pool. Poison are answers that no computer evaluates: a batch in which 5 % of the
-items are replaced by them is graded in turns with the one without. Labelled completions (`gsm8k_labelled_completions.jsonl`
-beside the repository, in `../shared/data`) are graded where they are there. One JSON line at the end.
+items are replaced by them is graded in turns with the one without. Labelled completions are graded where they are there
+(`gsm8k_labelled_completions.jsonl` in `../shared/data`, beside the repository). One JSON line at the end.
 """
 
 import argparse
@@ -35,7 +35,7 @@ POISON = (
     lambda n: rf"e^{{e^{{e^{{{n}}}}}}}",
     lambda n: rf"(x+{n})^{{9^{{9^9}}}}",
     lambda n: "(" * 200 + str(n) + ")" * 200,
-    lambda n: rf"\sqrt{{" * 100 + str(n) + "}" * 100,
+    lambda n: r"\sqrt{" * 100 + str(n) + "}" * 100,
     lambda n: "+".join(rf"\sqrt[{n + i}]{{{i}!}}" for i in range(2, 60)),
 )
 """Answers that no computer evaluates, or only slowly: towers, factorials, binomials, series, depth, many roots."""
@@ -225,7 +225,7 @@ def show(result: dict[str, dict], options: argparse.Namespace) -> None:
     print(f"\na deadline of {options.deadline} s hit: {result['deadline_hit']}")
     for name, entry in result["poison"].items():
         print(
-            f"{name}, {100 * entry['share']:.0f} % poison: {entry['poisoned']:.2f} s in place of {entry['clean']:.2f} s, "
+            f"{name}, {100 * entry['share']:.0f} % poison: {entry['poisoned']:.2f} s, not {entry['clean']:.2f} s, "
             f"{entry['factor']:.2f} times as long, {entry['timeouts']} timeouts"
         )
     if result["labelled"]:

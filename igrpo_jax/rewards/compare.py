@@ -17,8 +17,8 @@ _TIME = re.compile(r"0?([0-9]|1[0-9]|2[0-4]):([0-5][0-9])")
 def compare(answer: str, gold: str) -> Verdict:
     """Compares an answer with the gold answer: exact string, then number, then as expressions (docs/grading.md).
 
-    No text reaches Python's `eval`, and work is counted, so it ends soon for every text. For text that a model wrote call
-    it through `GraderPool` all the same; `compare_text` alone is safe anywhere.
+    No text reaches Python's `eval`, and work is counted, so it ends soon for every text. For text that a model wrote
+    call it through `GraderPool` all the same; `compare_text` alone is safe anywhere.
 
     Args:
       answer: an extracted answer, LaTeX or plain.
@@ -65,12 +65,12 @@ def compare_symbolic(answer: str, gold: str) -> Verdict:
     if not _same_unit(ours.unit, theirs.unit):
         return Verdict(0.0, "unequal", answer)
     try:
-        right = _tree(theirs.body)
+        right = read(theirs.body)
     except ReadError as error:
         return Verdict(0.0, "bad_gold", answer, str(error))
     try:
         left = read(ours.body, words=letter_runs(theirs.body))
-    except ReadError as error:
+    except (ReadError, RecursionError) as error:
         return Verdict(0.0, "parse_failed", answer, str(error))
     try:
         same = equal(left, right)
@@ -96,7 +96,7 @@ def gold_is_parsable(gold: object) -> bool:
     try:
         if any(len(word) > 3 and not word.isupper() for word in letter_runs(body)):
             return False  # prose parses too, as a product of its letters
-        return _has_meaning(_tree(body))
+        return _has_meaning(read(body))
     except TooLarge:
         return True  # what is written the same way is the same
     except (ReadError, ArithmeticError, ValueError, TypeError, RecursionError):
@@ -114,10 +114,6 @@ def _has_meaning(tree: Node) -> bool:
     return equal(tree, tree)
 
 
-def _tree(body: str) -> Node:
-    return read(body)
-
-
 def _pair(answer: str, gold: str) -> tuple[Quantity, Quantity]:
     ours, theirs = _without_option(clean(answer), clean(gold_text(gold)))
     # `x = 5` answers `5` and the other way round, but not `y = 5`.
@@ -132,7 +128,7 @@ def _without_option(answer: str, gold: str) -> tuple[str, str]:
     if ours and theirs:
         if not (ours["value"] and theirs["value"]):
             return ours[1], theirs[1]
-        return answer, gold
+        return (ours["value"], theirs["value"]) if ours[1] == theirs[1] else (ours[1], theirs[1])
     if ours and ours["value"]:
         return (ours[1] if re.fullmatch(r"\(?[A-Z]\)?", gold) else ours["value"]), gold
     if theirs and theirs["value"]:
@@ -142,7 +138,7 @@ def _without_option(answer: str, gold: str) -> tuple[str, str]:
 
 def _same_form(answer: str, gold: str) -> bool | None:
     """Whether two numbers, or two times of day, are the same; None if they are not both."""
-    commas = [re.fullmatch(r"([0-9]+),([0-9]+)", text) for text in (answer, gold)]
+    commas = [re.fullmatch(r"([0-9]+),(?![0-9]{3}$)([0-9]+)", text) for text in (answer, gold)]
     if commas[0] and "." in gold and "," not in gold:  # only as a decimal comma does it mean one number
         answer = f"{commas[0][1]}.{commas[0][2]}"
     elif commas[1] and "." in answer and "," not in answer:

@@ -13,18 +13,22 @@ _FINAL = re.compile(r"final answer is\s*:?", re.IGNORECASE)
 _MAX_SENTENCE = 500
 _SENTENCE = re.compile(r"(?:[^.\n]|\.(?!\s|$)|\n(?!\s*\n))*+")
 # What may stand between two boxes that are one answer: `\boxed{1} and \boxed{2}`.
-_BETWEEN = re.compile(r"(?:[\s,;.$&]|\\[\[\]() ,;]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and|or|[A-Za-z](?:_\{?[0-9]\}?)?\s*=)*+")
-_LINKED = re.compile(r"\s*(?:\\text\s*\{)?\s*(?:(?!no|not|so|is|are|wait|then|thus|but)[a-z()]+\s){1,4}(?:and|or)[\s}$]*")
+_BETWEEN = re.compile(
+    r"(?:[\s,;.$&]|\\[\[\]() ,;]|\\q?quad|\\text\s*\{\s*(?:and|or)\s*\}|and|or|[A-Za-z](?:_\{?[0-9]\}?)?\s*=)*+"
+)
+_LINKED = re.compile(
+    r"\s*(?:\\text\s*\{)?\s*(?:(?!no|not|so|is|are|wait|then|thus|but)[a-z()]+\s){1,4}(?:and|or)[\s}$]*"
+)
 
 
 def extract_answer(completion: str) -> str | None:
     r"""Reads the final answer of a completion, None if there is none.
 
     Where a `</think>` is followed by an answer, only the text after the last one counts. Among well-formed
-    `\boxed{...}` (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts, with a box in front of it
-    if there is nothing but `,` or `and` between; a box inside `<answer>` is unpacked. A box that never closes is none.
-    What the sentence with `final answer is` says counts where it stands behind these. Without any, the last expression counts, which is mostly a number (`igrpo_jax.rewards.prose`). Time is linear in the
-    length of the completion.
+    `\boxed{...}` (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts, with a box in front of
+    it if there is nothing but `,` or `and` between; a box inside `<answer>` is unpacked. A box that never closes is
+    none. What is said behind `final answer is` counts where it stands behind these. Without any, the last expression
+    counts, which is mostly a number (`igrpo_jax.rewards.prose`). Time is linear in the length of the completion.
 
     >>> extract_answer(r"so \boxed{\frac{1}{2}}")
     '\\frac{1}{2}'

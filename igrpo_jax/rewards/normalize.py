@@ -30,7 +30,8 @@ _PERCENT = re.compile(
 _MODULE = re.compile(r"(?<![A-Za-z.])(?:np|numpy|math|sympy)\.(?=[a-z])")
 _GROUPS = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2})((?: [0-9]{3})+)(?![0-9])(?! [0-9])")
 _LEAD = re.compile(
-    r"(?:so |thus |hence |therefore,? )?(?:the |my |our )?(?:final |correct )?answer(?: is| would be|\s*:|\s*=)+\s*:?\s*",
+    r"(?:so |thus |hence |therefore,? )?(?:the |my |our )?(?:final |correct )?answer"
+    r"(?: is| would be|\s*:|\s*=)+\s*:?\s*",
     re.IGNORECASE,
 )
 

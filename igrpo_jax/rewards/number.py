@@ -79,8 +79,8 @@ def _value(part: dict[str, str], comma: str | None, exponent: int) -> Fraction |
 def same_number(answer: Number, gold: Number) -> bool:
     """Whether two numbers are equal, decimals up to the sixth place.
 
-    A percent sign is a hundredth. Only between whole numbers it may be left out: `50` is the answer to "how many percent"
-    as much as `50%`, but `12.5` is not `12.5%`.
+    A percent sign is a hundredth. Only between whole numbers it may be left out: `50` answers "how many percent" as
+    well as `50%` does, but `12.5` is not `12.5%`.
     """
     decimal = answer.decimal or gold.decimal
     if answer.percent == gold.percent:

@@ -29,9 +29,9 @@ def last_expression(text: str) -> str | None:
     r"""The last expression of a text as it is written there, without a currency sign.
 
     That is the last formula in `$...$`, `\(...\)` or `\[...\]`, or, behind it, the last number: with thousands
-    separators, decimals, sign, fraction, percent and exponent. A number that is part of a larger expression, `(4, 6)` or
-    `2\sqrt{5}` or `x^2+1`, is not an answer; the expression is, from its last `=` on. A letter or word alone counts only
-    if there is no number.
+    separators, decimals, sign, fraction, percent and exponent. A number that is part of a larger expression, such as
+    `(4, 6)`, `2\sqrt{5}` or `x^2+1`, is no answer; the expression is, from its last `=` on. A letter or word alone
+    counts only if there is no number.
 
     >>> last_expression("it is at (4, 6).")
     '(4, 6)'
@@ -52,7 +52,9 @@ def last_expression(text: str) -> str | None:
 def whole_expression(text: str) -> str | None:
     """All of a text if there is nothing but mathematics in it, else its last expression."""
     whole = re.sub(r'[$"]|\\"', "", text).strip(" '*:.,")
-    if any(character.isalnum() for character in whole) and not _PROSE.search(_TEXT.sub("", re.sub(r"\band\b", "", whole))):
+    if any(character.isalnum() for character in whole) and not _PROSE.search(
+        _TEXT.sub("", re.sub(r"\band\b", "", whole))
+    ):
         return whole
     return last_expression(text)
 

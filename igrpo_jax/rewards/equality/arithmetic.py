@@ -65,7 +65,7 @@ def power(base: Any, exponent: Any, mp: Any) -> Any:
         raise TooLarge("a power with too many digits")
     if exact(exponent) and exponent.denominator == 1:
         if exact(base):
-            return base ** exponent.numerator
+            return base**exponent.numerator
         return rounded(base, mp) ** exponent.numerator
     if exact(exponent) and exponent.denominator % 2 and exponent.denominator <= 64 and _negative(base, mp):
         sign = -1 if exponent.numerator % 2 else 1  # the real root

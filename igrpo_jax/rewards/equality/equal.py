@@ -6,8 +6,8 @@ from igrpo_jax.rewards.equality.equations import same_equations, same_inequaliti
 from igrpo_jax.rewards.equality.evaluate import numeral
 from igrpo_jax.rewards.equality.identity import identical
 from igrpo_jax.rewards.equality.meaning import meaning
-from igrpo_jax.rewards.reading.nodes import Node, ReadError
 from igrpo_jax.rewards.equality.realsets import intervals, is_set, same_sets, variable
+from igrpo_jax.rewards.reading.nodes import Node, ReadError
 
 _MAX_ITEMS = 50
 _NAMED = ("assignment", "equation")

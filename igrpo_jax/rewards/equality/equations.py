@@ -15,8 +15,8 @@ _UPWARD = {"<": "<", "<=": "<=", ">": "<", ">=": "<="}
 def same_equations(a: tuple[Node, ...], b: tuple[Node, ...]) -> bool:
     """Whether two equations of two sides each have the same solutions.
 
-    Either one is the other times a number, or both are linear in a variable and give the same value for it. Others, such
-    as an equation and its square, are not looked into and count as different.
+    Either one is the other times a number, or both are linear in a variable and give the same value for it. Others,
+    such as an equation and its square, are not looked into and count as different.
     """
     left, right = _difference(*a), _difference(*b)
     names = _names(left)

@@ -102,7 +102,12 @@ class Evaluation:
 
     def _handled(self, a: Fraction, b: Fraction) -> None:
         """Counts the work of exact arithmetic with two fractions."""
-        size = a.numerator.bit_length() + a.denominator.bit_length() + b.numerator.bit_length() + b.denominator.bit_length()
+        size = (
+            a.numerator.bit_length()
+            + a.denominator.bit_length()
+            + b.numerator.bit_length()
+            + b.denominator.bit_length()
+        )
         self.spend(0.5 + (size / 1000) ** 1.6)
         if size > 8 * arithmetic.MAX_DIGITS:
             raise TooLarge("a number with too many digits")

@@ -32,16 +32,16 @@ class Grid(NamedTuple):
             for column in range(other.columns):
                 total = None
                 for k in range(self.columns):
-                    term = multiply(
-                        self.entries[row * self.columns + k], other.entries[k * other.columns + column]
-                    )
+                    term = multiply(self.entries[row * self.columns + k], other.entries[k * other.columns + column])
                     total = term if total is None else add(total, term)
                 entries.append(total)
         return Grid(entries, self.rows, other.columns)
 
     def transposed(self) -> "Grid":
         """Rows as columns."""
-        entries = [self.entries[row * self.columns + column] for column in range(self.columns) for row in range(self.rows)]
+        entries = [
+            self.entries[row * self.columns + column] for column in range(self.columns) for row in range(self.rows)
+        ]
         return Grid(entries, self.columns, self.rows)
 
     def minor(self, column: int) -> "Grid":

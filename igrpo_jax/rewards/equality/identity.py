@@ -7,7 +7,7 @@ from typing import Any
 from igrpo_jax.rewards.equality.arithmetic import MAX_DIGITS, Undefined, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
-from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge, walk
+from igrpo_jax.rewards.reading.nodes import Node, TooLarge, walk
 
 _POINTS = 5
 _ROUGH = 40
@@ -16,9 +16,9 @@ _ROUGH = 40
 def identical(a: Node, b: Node) -> bool:
     """Whether two expressions are equal: at five points, in some of which variables are negative.
 
-    Fractions are compared exactly. What is irrational is worked out to as many digits as it takes: 50, and twice as many
-    as the numbers that it is made of have, so nothing that is written down is too small to count. A number with decimals
-    may have been rounded at the sixth place.
+    Fractions are compared exactly. What is irrational is worked out to as many digits as it takes: 50, and twice as
+    many as the numbers that it is made of have, so nothing that is written down is too small to count. A number with
+    decimals may have been rounded at the sixth place.
 
     Raises:
       ReadError: if one has no value or is too large.
@@ -53,7 +53,9 @@ def has_value(node: Node) -> bool:
 
 def has_variables(node: Node) -> bool:
     """Whether there is a name in the expression, or a function of which nothing is known."""
-    return any(part.kind in ("name", "text") or (part.kind == "call" and "function" in part.value) for part in walk(node))
+    return any(
+        part.kind in ("name", "text") or (part.kind == "call" and "function" in part.value) for part in walk(node)
+    )
 
 
 def number_value(node: Node) -> Any:

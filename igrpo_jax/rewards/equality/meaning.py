@@ -6,6 +6,9 @@ from igrpo_jax.rewards.equality.identity import has_variables
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, rebuild, walk
 
 _MAX_SIGNS = 3
+_UNKNOWNS = {"x", "y", "t", "n"}
+"""Letters of which a function is something to be solved for: `|x| = 5` has no value, `|AB| = 5` has one."""
+
 _SETS = {"set", "group", "sets", "builder", "name"}
 _QUANTITIES = {"abs", "norm", "det", "gcd", "lcm", "max", "min", "sin", "cos", "tan"}
 
@@ -112,7 +115,8 @@ def _is_name(node: Node) -> bool:
             return node.value in ("e", "i")
         case "call":
             return node.value.startswith("function ") or (
-                (node.value in _QUANTITIES or node.value not in _KNOWN) and all(map(_is_name, node.args))
+                (node.value in _QUANTITIES or node.value not in _KNOWN)
+                and all(_is_name(part) and part.value not in _UNKNOWNS for part in node.args)
             )
         case "group" | "product":
             return all(map(_is_name, node.args))

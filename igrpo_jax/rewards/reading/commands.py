@@ -4,7 +4,8 @@ from igrpo_jax.rewards.reading.cursor import Cursor
 from igrpo_jax.rewards.reading.nodes import HALF, MINUS_ONE, Node, ReadError, inverse, letter, number
 
 FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp floor ceil abs det max min gcd lcm".split()
+    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp floor ceil abs det max min gcd "
+    "lcm".split()
 )
 """Functions with a value."""
 
@@ -33,6 +34,8 @@ def command(cursor: Cursor, text: str) -> Node:
         return Node("name", (), text)
     if name == "emptyset":
         return Node("set")
+    if name in ("boxed", "fbox"):
+        return argument(cursor)
     if name == "frac":
         return _fraction(cursor)
     if name == "sqrt":

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 from igrpo_jax.rewards.reading.commands import command
 from igrpo_jax.rewards.reading.cursor import Cursor
-from igrpo_jax.rewards.reading.nodes import MINUS_ONE, Node, ReadError, letter, number
+from igrpo_jax.rewards.reading.nodes import Node, ReadError, letter, negative, number
 
 _MAX_EXPONENT = 1000
 _MAX_BEHIND = 20
@@ -132,10 +132,7 @@ def _power(cursor: Cursor, base: Node) -> Node:
     if mark in (r"\top", "T") and base.kind == "matrix":
         return Node("call", (base,), "transpose")
     cursor.place = place
-    if cursor.accept("-"):
-        exponent = Node("product", (MINUS_ONE, primary(cursor)))
-    else:
-        exponent = primary(cursor)
+    exponent = negative(primary(cursor)) if cursor.accept("-") else primary(cursor)
     # Powers of powers stand to the right: 2^3^2 is 2^(3^2).
     if cursor.accept("^"):
         with cursor.deeper():

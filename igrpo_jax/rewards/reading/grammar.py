@@ -117,13 +117,18 @@ def product(cursor: Cursor) -> Node:
     """Factors with or without a sign between them; those without bind more tightly than a division."""
     factors = [beside(cursor)]
     while cursor.text in ("*", "/", ":") and not (cursor.text == ":" and cursor.in_set):
+        whole = cursor.tokens[cursor.place - 1].kind == "number"
         divides = cursor.take() != "*"
         minus = False
         while cursor.text in ("+", "-"):
             minus ^= cursor.take() == "-"
-        found = beside(cursor)
+        # With a blank behind it a fraction is one: `1/2 x` is a half of x, but `1/2x` is 1 over 2x.
+        fraction = divides and whole and cursor.kind == "number" and cursor.tokens[cursor.place + 1].spaced
+        found = factor(cursor) if fraction else beside(cursor)
         found = negative(found) if minus else found
         factors.append(inverse(found) if divides else found)
+        if fraction and cursor.starts_factor():
+            factors.append(beside(cursor))
     return factors[0] if len(factors) == 1 else Node("product", tuple(factors))
 
 

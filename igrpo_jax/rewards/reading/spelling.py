@@ -21,7 +21,9 @@ _CHARACTERS = str.maketrans(
         **{chr(code): " " for code in range(0x2000, 0x200B)},
     }
 )  # fmt: skip
-_RAISED = str.maketrans(dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207f", "0123456789-n", strict=True)))
+_RAISED = str.maketrans(
+    dict(zip("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207f", "0123456789-n", strict=True))
+)
 _LOWERED = str.maketrans({chr(0x2080 + digit): str(digit) for digit in range(10)})
 _FRACTION = re.compile(r"([0-9]?)([\u00bc-\u00be\u2150-\u215e])")
 _ROOT = re.compile(r"\u221a\s*(?:\(([^()]*)\)|([0-9]+|[A-Za-z]))")
@@ -37,7 +39,9 @@ def ascii_text(text: str) -> str:
         return text
     text = text.translate(_NO_WIDTH).translate(_CHARACTERS)
     text = _FRACTION.sub(_as_fraction, text)
-    text = re.sub("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b\u207f]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text)
+    text = re.sub(
+        "[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b\u207f]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text
+    )
     text = re.sub("[\u2080-\u2089]+", lambda m: f"_{{{m[0].translate(_LOWERED)}}}", text)
     text = _ROOT.sub(lambda m: rf"\sqrt{{{m[1] or m[2]}}}", text)
     return "".join(map(_ascii_character, text))

@@ -55,7 +55,17 @@ _SCALES = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12,
     "hundredth": -2, "thousandth": -3, "millionth": -6, "billionth": -9, "tenth": -1,
 }  # fmt: skip
-_COUNTS = {"dozen": 12, "score": 20, "gross": 144, "pair": 2, "half": 0, "quarter": 0, "third": 0, "fourth": 0, "fifth": 0}
+_COUNTS = {
+    "dozen": 12,
+    "score": 20,
+    "gross": 144,
+    "pair": 2,
+    "half": 0,
+    "quarter": 0,
+    "third": 0,
+    "fourth": 0,
+    "fifth": 0,
+}
 _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 # Words that change a number's value or join two numbers, so they are no unit even inside \text{}.
 _VALUE_WORDS = frozenset(
@@ -143,7 +153,7 @@ def _is_unit(words: list[str], *, marked: bool) -> bool:
     if plain[-1] in ("square", "squared"):
         return False
     known = [word for word in plain if word in _UNITS or word in _POWERS]
-    return marked or bool(known) or all(len(word) > 2 for word in plain) and max(map(len, plain)) > 3
+    return marked or bool(known) or (all(len(word) > 2 for word in plain) and max(map(len, plain)) > 3)
 
 
 def _unit(words: list[str], power: str) -> str:
