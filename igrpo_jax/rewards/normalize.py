@@ -14,6 +14,7 @@ _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", 
 _LAYOUT = re.compile(
     r"(?P<row>\\\\)(?:\[[0-9.a-z ]*\])?"
     r"|(?P<gap>\\[ ;:>]|~|\\q?quad|\\(?:thinspace|enspace|hfill|newline)(?![A-Za-z])|\\hspace\*?\{[^{}]*\})"
+    r"|\\(?:left|right)\s*\.(?![0-9])"
     r"|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|large|Large"
     r"|huge|normalsize|small|bf|it|rm|boldsymbol|bm|underline|mathbin|mathrel|mathopen|mathclose|phantom\{[^{}]*\})"
     r"(?![A-Za-z])\s*"
