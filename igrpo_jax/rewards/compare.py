@@ -8,7 +8,12 @@ from igrpo_jax.rewards.number import read_number, same_number
 from igrpo_jax.rewards.reading import Node, ReadError, TooLarge, letter_runs, read
 from igrpo_jax.rewards.verdict import Verdict
 
-_WORDS = re.compile(r"[A-Za-z][A-Za-z '-]*")
+_WORDS = re.compile(r"[A-Za-z][A-Za-z '-]*|[A-Za-z]{3}[A-Za-z '-]*[0-9]{1,4}")  # also a date
+_NUMERAL = re.compile(r"([0-9A-F]+)(?:_(?:([0-9])|\{(?:\\text\{)?([0-9]{1,2}|[a-z]+)\}?\}))?")
+_BASES = dict(
+    zip("two three four five six seven eight nine ten eleven twelve".split(), map(str, range(2, 13)), strict=True),
+    sixteen="16",
+)
 _ASSIGNMENT = re.compile(r"^\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?\s*=\s*")
 _OPTION = re.compile(r"(?:\\(?:text|textbf|mathbf|mathrm|textrm)\s*\{\s*)?\(?([A-Z])[).:]\s*\}?\s*(?P<value>\S.*)?")
 _TIME = re.compile(r"0?([0-9]|1[0-9]|2[0-4]):([0-5][0-9])")
@@ -91,7 +96,12 @@ def gold_is_parsable(gold: object) -> bool:
         return False
     body = quantity(clean(gold_text(gold))).body
     text = plain(body)
-    if read_number(body) is not None or (_WORDS.fullmatch(text) and len(text.split()) <= 4):
+    numeral = _NUMERAL.fullmatch(body)
+    if (
+        read_number(body) is not None
+        or (numeral and _base(numeral))
+        or (_WORDS.fullmatch(text) and len(text.split()) <= 4)
+    ):
         return True
     try:
         if any(len(word) > 3 and not word.isupper() for word in letter_runs(body)):
@@ -137,7 +147,10 @@ def _without_option(answer: str, gold: str) -> tuple[str, str]:
 
 
 def _same_form(answer: str, gold: str) -> bool | None:
-    """Whether two numbers, or two times of day, are the same; None if they are not both."""
+    """Whether two numbers, or numerals with a base, or two times of day, are the same; None if they are not both."""
+    numerals = [_NUMERAL.fullmatch(text) for text in (answer, gold)]
+    if numerals[0] and numerals[1] and _base(numerals[1]):
+        return numerals[0][1] == numerals[1][1] and _base(numerals[0]) in ("", _base(numerals[1]))
     commas = [re.fullmatch(r"([0-9]+),(?![0-9]{3}$)([0-9]+)", text) for text in (answer, gold)]
     if commas[0] and "." in gold and "," not in gold:  # only as a decimal comma does it mean one number
         answer = f"{commas[0][1]}.{commas[0][2]}"
@@ -148,6 +161,12 @@ def _same_form(answer: str, gold: str) -> bool | None:
         return times[0].groups() == times[1].groups()
     ours, theirs = read_number(answer), read_number(gold)
     return None if ours is None or theirs is None else same_number(ours, theirs)
+
+
+def _base(numeral: re.Match[str]) -> str:
+    """The base that stands behind a numeral, which the question says where it is left out."""
+    base = numeral[2] or numeral[3] or ""
+    return _BASES.get(base, base)
 
 
 def _same_unit(unit: str, gold_unit: str) -> bool:

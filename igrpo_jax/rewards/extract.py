@@ -1,6 +1,7 @@
 r"""Finds the answer in a completion: the last `\boxed{}` or `<answer>`, else the last expression, in linear time."""
 
 import re
+from collections import deque
 
 from igrpo_jax.rewards.prose import last_expression, whole_expression
 from igrpo_jax.rewards.reading.spelling import ascii_digits
@@ -101,9 +102,9 @@ def _read(text: str) -> str | None:
     found = _marked(text)
     place = 0 if found is None else found[0]
     said = None
-    for match in _FINAL.finditer(text, place):
-        sentence = _SENTENCE.match(text, match.end())
-        said = whole_expression(sentence[0][:_MAX_SENTENCE] if sentence else "") or said
+    for match in deque(_FINAL.finditer(text, place), maxlen=3):
+        sentence = _SENTENCE.match(text, match.end(), match.end() + _MAX_SENTENCE)
+        said = whole_expression(sentence[0] if sentence else "") or said
     if said is not None:
         return said
     return last_expression(text) if found is None else found[1]

@@ -73,7 +73,7 @@ def _outer(text: str) -> str:
         text = re.sub(r"(?<!\\)\$", "", text)
     whole = _WHOLE_TEXT.fullmatch(text.strip())
     text = whole[1] if whole else text
-    if re.fullmatch(r"\{[^{},;]*\}", text.strip()):
+    if re.fullmatch(r"\{[^{},;]*\}", text.strip()) and r"\choose" not in text:
         text = text.strip()[1:-1]
     lead = _LEAD.match(text.strip())
     return text.strip()[lead.end() :] if lead else text.strip()

@@ -19,7 +19,7 @@ _WORD = re.compile(r"\s*[A-Za-z]+\s*")
 _TEXT = re.compile(r"\\(?:text[a-z]*|mathrm|mathbf|mbox|operatorname|begin|end)\s*\{[^{}]*\}")
 _PIECE = re.compile(
     r"(?P<space>[ \t]+)|(?P<command>\\(?!boxed|fbox)[A-Za-z]+)|(?P<number>[0-9]+(?:[.,][0-9]+)*|\.[0-9]+)"
-    r"|(?P<word>[A-Za-z]+)|(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|(?P<sign>\\?[-+*/^_=<>|!%,;:])|(?P<other>.)"
+    r"|(?P<word>[A-Za-z]+)|(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|(?P<mark><<|>>)|(?P<sign>\\?[-+*/^_=<>|!%,;:])|(?P<other>.)"
 )
 _MAX_LENGTH = 300
 _UNIT_LETTERS = set("mgshlLkKMBCFN")
@@ -135,7 +135,7 @@ Piece = tuple[str, str, int, int]
 def _joins(pieces: list[Piece], new: int, near: int) -> bool:
     """Whether a piece goes on with the expression that its neighbor ends."""
     kind, text = pieces[new][:2]
-    if kind == "other":
+    if kind in ("other", "mark"):
         return False
     if kind == "word":
         if text in NAMED:

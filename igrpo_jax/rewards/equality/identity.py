@@ -1,13 +1,12 @@
 """Whether two expressions have the same value, wherever both have one."""
 
-import contextlib
 from fractions import Fraction
 from typing import Any
 
 from igrpo_jax.rewards.equality.arithmetic import MAX_DIGITS, Undefined, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
-from igrpo_jax.rewards.reading.nodes import Node, TooLarge, walk
+from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge, walk
 
 _POINTS = 5
 _ROUGH = 40
@@ -41,13 +40,17 @@ def identical(a: Node, b: Node) -> bool:
 
 
 def has_value(node: Node) -> bool:
-    """True if the expression has a value, which may be too large to know.
+    """True unless the expression is known to have no value; it may be too large to know, or no number.
 
     Raises:
-      ReadError: if it has none.
+      Undefined: if it has none.
     """
-    with contextlib.suppress(TooLarge):
+    try:
         Evaluation(0, _ROUGH).value(node)
+    except Undefined:
+        raise
+    except ReadError:
+        pass
     return True
 
 

@@ -153,7 +153,7 @@ def _environment(cursor: Cursor, name: str) -> Node:
     rows: list[list[Node]] = [[]]
     with cursor.inside():
         while cursor.text != r"\end":
-            if cursor.accept("&"):
+            if cursor.accept("&") or _takes_condition(cursor):
                 continue
             if cursor.kind == "row":
                 cursor.take()
@@ -164,13 +164,25 @@ def _environment(cursor: Cursor, name: str) -> Node:
     if cursor.raw() != name:
         raise ReadError(f"{name} does not end")
     rows = [row for row in rows if row]
-    if name in _ROWS and all(len(row) == 1 for row in rows):
-        items = tuple(row[0] for row in rows)
+    if name in _ROWS:
+        items = tuple(row[0] if len(row) == 1 else Node("group", tuple(row), "()") for row in rows)
         return items[0] if len(items) == 1 else Node("list", items, "and")
     if not rows or len({len(row) for row in rows}) > 1:
         raise ReadError("rows that are not equally long")
     matrix = Node("matrix", tuple(entry for row in rows for entry in row), (len(rows), len(rows[0])))
     return Node("call", (matrix,), "det") if name in ("vmatrix", "Vmatrix") else matrix
+
+
+def _takes_condition(cursor: Cursor) -> bool:
+    r"""Goes past the word in front of a condition, `\text{if }`."""
+    words = [token.text for token in cursor.tokens[cursor.place : cursor.place + 6]]
+    if words[:1] not in ([r"\text"], [r"\mbox"], [r"\textrm"]) or "}" not in words:
+        return False
+    if "".join(words[2 : words.index("}")]) not in ("if", "for", "when"):
+        return False
+    cursor.take()
+    cursor.raw()
+    return True
 
 
 def _form(cursor: Cursor) -> str:
@@ -185,8 +197,8 @@ def _form(cursor: Cursor) -> str:
 
 
 def _wrapped(cursor: Cursor, name: str, content: str) -> Node:
-    if name == "operatorname" and content in FUNCTIONS:
-        return _function(cursor, content)
+    if content.removeprefix("\\") in FUNCTIONS:  # its name has become a command already
+        return _function(cursor, content.removeprefix("\\"))
     if len(content) == 1 and content.isalpha():
         return Node("name", (), content) if name in ("mathbf", "boldsymbol", "bm") else letter(content)
     if content.isalpha():

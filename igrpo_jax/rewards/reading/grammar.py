@@ -71,7 +71,7 @@ def comma_list(cursor: Cursor) -> Node:
         while cursor.text in _SEPARATORS:  # `, and`
             found = cursor.take()
             separator = found if found in ("and", "or") else separator
-        if cursor.kind in ("end", "row"):
+        if cursor.kind in ("end", "row") or cursor.text == "&":
             break
         items.append(element(cursor))
     return items[0] if len(items) == 1 else Node("list", tuple(items), separator)

@@ -101,7 +101,7 @@ def quantity(text: str) -> Quantity:
             if text.startswith(minus + sign):
                 return Quantity(minus + _scaled(text[len(minus + sign) :].strip()), unit)
     match = _MARKED.fullmatch(text) or _UNIT.fullmatch(text)
-    if match is None:
+    if match is None or match["body"].count("{") != match["body"].count("}"):
         return Quantity(text, "")
     body = match["body"].strip()
     if match.re is _UNIT and match["degree"]:
