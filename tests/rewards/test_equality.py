@@ -23,8 +23,10 @@ DIFFERENT = {
     "matrices times something": [
         (matrix("-2", "-3") + " e^{2t}", matrix("-2", "-4") + " e^{2t}"),
         (matrix("-2", "-3") + " e^{2t}", matrix("-2", "-3") + " e^{3t}"),
-        (f"c_1 {matrix('1', '2')} e^{{2t}} + c_2 {matrix('1', '-1')} e^{{-t}}",)
-        + (f"c_1 {matrix('1', '3')} e^{{2t}} + c_2 {matrix('1', '-1')} e^{{-t}}",),
+        (
+            f"c_1 {matrix('1', '2')} e^{{2t}} + c_2 {matrix('1', '-1')} e^{{-t}}",
+            f"c_1 {matrix('1', '3')} e^{{2t}} + c_2 {matrix('1', '-1')} e^{{-t}}",
+        ),
         (
             f"c_1 {matrix('1', '2')} e^{{2t}} + c_2 {matrix('1', '-1')} e^{{-t}}",
             r"I = -\frac{200}{3} e^{-10t} \sin 30t",
@@ -76,6 +78,8 @@ DIFFERENT = {
         ("3", r"x \in \{3, 4\}"),
         ("y=2x", "x=2y"),
         ("x^2+y^2=1", "x^2-y^2=1"),
+        ("x(y+1)=0", "x(y+2)=0"),
+        ("MR=SRMC", "R=SRMC"),
         (r"\begin{vmatrix} x-1 & 2 \\ 3 & y \end{vmatrix}=0", r"\begin{vmatrix} x-2 & 2 \\ 3 & y \end{vmatrix}=0"),
         ("I(0) e^{-t}", "0"),
         (r"\frac{dx}{dt}=kx-a", r"\frac{x}{t}=kx-a"),
@@ -90,6 +94,7 @@ DIFFERENT = {
         (r"\mathbb{R}\setminus\{1\}", r"\mathbb{R}\setminus\{2\}"),
         (r"\mathbb{R}", r"\mathbb{Z}"),
         ("(1,2),(3,4)", "(1,4),(3,2)"),
+        ("(15,-29)", "[15,-29)"),
         ("5", "5 or 6"),
         (r"\pm 5", "5"),
     ],
@@ -178,6 +183,7 @@ SAME = {
         (r"x^2/4 + y^2/3 = 1", r"x^2/16 + y^2/12 = 1/4"),
         ("MR=SRMC", "SRMC=MR"),
         ("x=y=2", "2"),
+        (r"\frac{x}{y}=2", "x=2y"),
     ],
 }
 

@@ -1,5 +1,6 @@
 """The gold answers of public sets: each is itself, none its neighbour, and none the same with another digit."""
 
+import itertools
 import json
 import random
 import re
@@ -43,7 +44,7 @@ def test_every_gold_is_read_and_is_itself(name):
 @pytest.mark.parametrize("name", SETS)
 def test_no_gold_is_its_neighbor(name):
     texts = golds(name)
-    pairs = [(a, b) for a, b in zip(texts, texts[1:], strict=False) if a != b and compare(a, b)]
+    pairs = [(a, b) for a, b in itertools.pairwise(texts) if a != b and compare(a, b)]
     assert set(pairs) <= SAME_NEIGHBORS
 
 

@@ -85,7 +85,7 @@ def _factor(a: Node, b: Node) -> Any:
 
 
 def _same_solution(a: Node, b: Node, name: str) -> bool:
-    digits, seen = _digits(a, b), 0
+    digits, found = _digits(a, b), []
     for point in range(_POINTS):
         try:
             x, y = (_solution(node, name, point, digits) for node in (a, b))
@@ -96,8 +96,9 @@ def _same_solution(a: Node, b: Node, name: str) -> bool:
         mp = Evaluation(point, digits).mp
         if not _near(x, y, mp, digits):
             return False
-        seen += 1
-    return seen >= 2
+        found.append(x)
+    # A value that hangs on no other variable comes from a factor: x(y+1) = 0 and x(y+2) = 0 are not the same.
+    return any(not _near(x, found[0], Evaluation(0, digits).mp, digits) for x in found[1:])
 
 
 def _solution(node: Node, name: str, point: int, digits: int) -> Any:

@@ -59,7 +59,10 @@ def intervals(node: Node) -> list[Interval]:
     """
     match node.kind:
         case "group" if len(node.args) == 2 and node.value != "<>":
-            return _interval(node.args[0], node.args[1], node.value[0] == "(", node.value[1] == ")")
+            found = _interval(node.args[0], node.args[1], node.value[0] == "(", node.value[1] == ")")
+            if not found:
+                raise ReadError("an interval that ends before it begins")
+            return found
         case "set":
             return _union([_interval(item, item, False, False) for item in node.args])
         case "name" if node.value == r"\mathbb R":
