@@ -3,7 +3,8 @@
 import math
 import re
 
-from igrpo_jax.rewards.normalize import MAX_LENGTH, Quantity, clean, gold_text, plain, quantity
+from igrpo_jax.rewards.extract import gold_text
+from igrpo_jax.rewards.normalize import MAX_LENGTH, Quantity, clean, plain, quantity
 from igrpo_jax.rewards.number import read_number, same_number
 from igrpo_jax.rewards.reading import Node, ReadError, TooLarge, letter_runs, read
 from igrpo_jax.rewards.verdict import Verdict

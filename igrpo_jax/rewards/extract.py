@@ -42,6 +42,13 @@ def extract_answer(completion: str) -> str | None:
     return _read(completion) if found is None else found
 
 
+def gold_text(gold: str) -> str:
+    r"""The answer inside a gold column: what follows the last `####`, the content of a `\boxed{}`, else the text."""
+    text = gold.rpartition("####")[2]
+    box = last_box(text)
+    return text.strip() if box is None else box[1]
+
+
 def last_box(text: str) -> tuple[int, str] | None:
     """End and content of the non-empty box that starts last among those whose braces close.
 

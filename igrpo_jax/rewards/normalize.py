@@ -2,12 +2,11 @@ r"""Brings an answer into one spelling: no math delimiters, no layout commands, 
 
 import re
 
-from igrpo_jax.rewards.extract import last_box
 from igrpo_jax.rewards.reading.grammar import MAX_LENGTH
 from igrpo_jax.rewards.reading.spelling import ascii_text
 from igrpo_jax.rewards.reading.units import Quantity, quantity
 
-__all__ = ["MAX_LENGTH", "Quantity", "clean", "gold_text", "plain", "quantity"]
+__all__ = ["MAX_LENGTH", "Quantity", "clean", "plain", "quantity"]
 
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
 # One pass, so that the row break `\\\\` is never taken for a backslash and the blank `\\ `.
@@ -35,13 +34,6 @@ _LEAD = re.compile(
     r"(?: is| would be|\s*:|\s*=)+\s*:?\s*",
     re.IGNORECASE,
 )
-
-
-def gold_text(gold: str) -> str:
-    r"""The answer inside a gold column: what follows the last `####`, the content of a `\boxed{}`, else the text."""
-    text = gold.rpartition("####")[2]
-    box = last_box(text)
-    return text.strip() if box is None else box[1]
 
 
 def clean(text: str) -> str:

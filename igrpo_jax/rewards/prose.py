@@ -2,6 +2,8 @@ r"""Finds the last expression of a text without a box: a formula between `$`, or
 
 import re
 
+from igrpo_jax.rewards.normalize import clean, quantity
+from igrpo_jax.rewards.reading import ReadError, read
 from igrpo_jax.rewards.reading.tokens import NAMED
 
 _NUMBER = re.compile(
@@ -22,6 +24,7 @@ _PIECE = re.compile(
     r"|(?P<word>[A-Za-z]+)|(?P<open>\\\{|[(\[{])|(?P<close>\\\}|[)\]}])|(?P<mark><<|>>)|(?P<sign>\\?[-+*/^_=<>|!%,;:])|(?P<other>.)"
 )
 _MAX_LENGTH = 300
+_TIMES = {r"\times", r"\cdot", r"\div", r"\ast"}
 _UNIT_LETTERS = set("mgshlLkKMBCFN")
 
 
@@ -126,7 +129,7 @@ def _around(text: str, start: int, number: re.Match[str]) -> str | None:
     if not kinds or not _is_more(kinds):
         return None
     found = text[kinds[0][2] : kinds[-1][3]].strip()
-    return None if _NUMBER.fullmatch(found) or len(found) > _MAX_LENGTH else found
+    return None if _NUMBER.fullmatch(found) or len(found) > _MAX_LENGTH or not _is_readable(found) else found
 
 
 Piece = tuple[str, str, int, int]
@@ -137,6 +140,9 @@ def _joins(pieces: list[Piece], new: int, near: int) -> bool:
     kind, text = pieces[new][:2]
     if kind in ("other", "mark"):
         return False
+    if text == ":":  # of a ratio or a time
+        beside = [pieces[i][0] for i in (new - 1, new + 1) if 0 <= i < len(pieces)]
+        return beside == ["number", "number"]
     if kind == "word":
         if text in NAMED:
             return True
@@ -152,6 +158,14 @@ def _signed(pieces: list[Piece], new: int, near: int) -> bool:
     step = near - new
     place = near + step
     return 0 <= place < len(pieces) and pieces[place][0] == "sign" and pieces[place][1] not in (",", ";", ":")
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        read(quantity(clean(text)).body)
+    except ReadError:
+        return False
+    return True
 
 
 def _balanced(pieces: list[Piece], low: int, high: int, middle: int) -> tuple[int, int]:
@@ -195,13 +209,21 @@ def _behind_equals(pieces: list[Piece], low: int, middle: int) -> int:
 
 
 def _is_more(pieces: list[Piece]) -> bool:
-    """Whether pieces are more than a number with a sign, a unit or brackets around it."""
+    """Whether pieces are more than numbers with signs, a unit or brackets: a sum without its result is no answer."""
     texts = [piece[1] for piece in pieces]
-    if any(piece[0] == "command" or piece[1] in ("^", "_", "!", "+", "*", "<", ">", "|") for piece in pieces):
+    if any(
+        (piece[0] == "command" and piece[1] not in _TIMES) or piece[1] in ("^", "_", "!", "<", ">", "|")
+        for piece in pieces
+    ):
         return True
     if any(text in NAMED for text in texts):
         return True
-    if any(text in (",", ";", ":", "/") for text in texts):
+    if any(text in (",", ";", ":") for text in texts):
         return sum(piece[0] == "number" for piece in pieces) > 1
-    letters = [text for piece, text in zip(pieces, texts, strict=True) if piece[0] == "word"]
+    kinds = ["", *(piece[0] for piece in pieces), ""]
+    letters = [
+        text
+        for i, (kind, text) in enumerate(zip(kinds[1:], texts, strict=False))
+        if kind == "word" and not (text == "x" and kinds[i] == kinds[i + 2] == "number")
+    ]
     return any(text not in _UNIT_LETTERS for text in letters)
