@@ -1,6 +1,7 @@
 r"""Finds the last expression of a text without a box: a formula between `$`, or a number and what it is part of."""
 
 import re
+from typing import NamedTuple
 
 from igrpo_jax.rewards.normalize import clean, quantity
 from igrpo_jax.rewards.reading import ReadError, read
@@ -26,6 +27,15 @@ _PIECE = re.compile(
 _MAX_LENGTH = 300
 _TIMES = {r"\times", r"\cdot", r"\div", r"\ast"}
 _UNIT_LETTERS = set("mgshlLkKMBCFN")
+
+
+class Piece(NamedTuple):
+    """A piece of a line: a number, word, bracket, sign, command, blank or something else, and where it stands."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
 
 
 def last_expression(text: str) -> str | None:
@@ -110,8 +120,8 @@ def _around(text: str, start: int, number: re.Match[str]) -> str | None:
     first = max(text.rfind("\n", start, number.start()) + 1, start, number.start() - _MAX_LENGTH)
     last = text.find("\n", number.end())
     last = min(len(text) if last < 0 else last, number.end() + _MAX_LENGTH)
-    pieces = [(str(m.lastgroup), m[0], m.start(), m.end()) for m in _PIECE.finditer(text, first, last)]
-    middle = next((i for i, piece in enumerate(pieces) if piece[2] <= number.end() - 1 < piece[3]), None)
+    pieces = [Piece(str(m.lastgroup), m[0], m.start(), m.end()) for m in _PIECE.finditer(text, first, last)]
+    middle = next((i for i, piece in enumerate(pieces) if piece.start < number.end() <= piece.end), None)
     if middle is None:
         return None
     low = high = middle
@@ -121,18 +131,15 @@ def _around(text: str, start: int, number: re.Match[str]) -> str | None:
         high += 1
     low, high = _balanced(pieces, low, high, middle)
     low = _behind_equals(pieces, low, middle)
-    kinds = [piece for piece in pieces[low : high + 1] if piece[0] != "space"]
-    while kinds and kinds[-1][0] == "sign" and kinds[-1][1] not in ("!", "%", r"\%", "|"):
+    kinds = [piece for piece in pieces[low : high + 1] if piece.kind != "space"]
+    while kinds and kinds[-1].kind == "sign" and kinds[-1].text not in ("!", "%", r"\%", "|"):
         kinds.pop()
-    while kinds and kinds[0][0] == "sign" and kinds[0][1] not in ("-", "|"):
+    while kinds and kinds[0].kind == "sign" and kinds[0].text not in ("-", "|"):
         kinds.pop(0)
     if not kinds or not _is_more(kinds):
         return None
-    found = text[kinds[0][2] : kinds[-1][3]].strip()
+    found = text[kinds[0].start : kinds[-1].end].strip()
     return None if _NUMBER.fullmatch(found) or len(found) > _MAX_LENGTH or not _is_readable(found) else found
-
-
-Piece = tuple[str, str, int, int]
 
 
 def _joins(pieces: list[Piece], new: int, near: int) -> bool:
@@ -141,15 +148,11 @@ def _joins(pieces: list[Piece], new: int, near: int) -> bool:
     if kind in ("other", "mark"):
         return False
     if text == ":":  # of a ratio or a time
-        beside = [pieces[i][0] for i in (new - 1, new + 1) if 0 <= i < len(pieces)]
+        beside = [pieces[i].kind for i in (new - 1, new + 1) if 0 <= i < len(pieces)]
         return beside == ["number", "number"]
     if kind == "word":
-        if text in NAMED:
-            return True
-        beyond = pieces[2 * near - new][0] if 0 <= 2 * near - new < len(pieces) else ""
-        tight = pieces[near][0] != "space"
-        signed = pieces[near][0] == "sign" or (pieces[near][0] == "space" and _signed(pieces, new, near))
-        return len(text) == 1 and (tight or signed) and not (beyond == "" and kind == "sign")
+        tight = pieces[near].kind != "space"
+        return text in NAMED or (len(text) == 1 and (tight or _signed(pieces, new, near)))
     return True
 
 
@@ -157,7 +160,7 @@ def _signed(pieces: list[Piece], new: int, near: int) -> bool:
     """Whether a sign stands behind the blank that is next to a letter."""
     step = near - new
     place = near + step
-    return 0 <= place < len(pieces) and pieces[place][0] == "sign" and pieces[place][1] not in (",", ";", ":")
+    return 0 <= place < len(pieces) and pieces[place].kind == "sign" and pieces[place].text not in (",", ";", ":")
 
 
 def _is_readable(text: str) -> bool:
@@ -203,24 +206,24 @@ def _behind_equals(pieces: list[Piece], low: int, middle: int) -> int:
     for place in range(middle, low - 1, -1):
         kind, text = pieces[place][:2]
         depth += (kind == "close") - (kind == "open")
-        if depth <= 0 and (text in ("=", r"\approx") or (text == ":" and pieces[place + 1][0] == "space")):
+        if depth <= 0 and text in ("=", r"\approx"):
             return place + 1
     return low
 
 
 def _is_more(pieces: list[Piece]) -> bool:
     """Whether pieces are more than numbers with signs, a unit or brackets: a sum without its result is no answer."""
-    texts = [piece[1] for piece in pieces]
+    texts = [piece.text for piece in pieces]
     if any(
-        (piece[0] == "command" and piece[1] not in _TIMES) or piece[1] in ("^", "_", "!", "<", ">", "|")
+        (piece.kind == "command" and piece.text not in _TIMES) or piece.text in ("^", "_", "!", "<", ">", "|")
         for piece in pieces
     ):
         return True
     if any(text in NAMED for text in texts):
         return True
     if any(text in (",", ";", ":") for text in texts):
-        return sum(piece[0] == "number" for piece in pieces) > 1
-    kinds = ["", *(piece[0] for piece in pieces), ""]
+        return sum(piece.kind == "number" for piece in pieces) > 1
+    kinds = ["", *(piece.kind for piece in pieces), ""]
     letters = [
         text
         for i, (kind, text) in enumerate(zip(kinds[1:], texts, strict=False))

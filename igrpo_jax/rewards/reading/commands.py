@@ -75,7 +75,7 @@ def _fraction(cursor: Cursor) -> Node:
     if cursor.text == "{" and cursor.tokens[place + 1].text in ("d", r"\partial"):
         top, bottom = cursor.raw(), cursor.raw()
         mark = "d" if top.startswith("d") else r"\partial"
-        if bottom.startswith(mark) and len(bottom) > len(mark):
+        if bottom.startswith(mark) and len(bottom) > len(mark) and not set(top + bottom) & set("+-*/=,"):
             return Node("name", (), f"{top}/{bottom}")  # a derivative is no quotient of products with d
         cursor.place, cursor.tokens = place, tokens
     top = argument(cursor)

@@ -9,7 +9,7 @@ from igrpo_jax.rewards.reading.nodes import Node, ReadError, letter, negative, n
 _MAX_EXPONENT = 1000
 _MAX_BEHIND = 20
 _CLOSING = {"(": (")", "]"), "[": ("]", ")")}
-_FUNCTION_LETTERS = set("fghFGHP")
+_FUNCTION_LETTERS = set("fghFG")
 
 
 def factor(cursor: Cursor) -> Node:
@@ -45,7 +45,11 @@ def primary(cursor: Cursor) -> Node:
         return _number(text)
     if kind == "word":
         run = cursor.tokens[cursor.place - 1].run
-        if len(run) >= 3 and not run.isupper():
+        if len(run) >= 3 and run.isupper() and run.startswith(text):
+            for _ in run[1:]:  # a word or a figure, of which an anagram is another one
+                cursor.take()
+            return Node("name", (), run)
+        if len(run) >= 3:
             cursor.runs.add(run)
         return letter(text)
     if kind == "command":

@@ -6,6 +6,7 @@ import unicodedata
 _NO_WIDTH = dict.fromkeys(
     [0xAD, 0x61C, 0x180E, 0xFEFF, *range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x2070)]
 )
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0x66B: ".", 0x66C: ","}
 _CHARACTERS = str.maketrans(
     {
         "\u2212": "-", "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-",
@@ -37,7 +38,7 @@ def ascii_text(text: str) -> str:
     """
     if text.isascii():
         return text
-    text = text.translate(_NO_WIDTH).translate(_CHARACTERS)
+    text = text.translate(_NO_WIDTH).translate(_FULL_WIDTH).translate(_CHARACTERS)
     text = _FRACTION.sub(_as_fraction, text)
     text = re.sub(
         "[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207b\u207f]+", lambda m: f"^{{{m[0].translate(_RAISED)}}}", text
@@ -50,8 +51,6 @@ def ascii_text(text: str) -> str:
 def _ascii_character(character: str) -> str:
     if character.isascii():
         return character
-    if 0xFF01 <= ord(character) <= 0xFF5E:  # full width
-        return chr(ord(character) - 0xFEE0)
     digit = unicodedata.decimal(character, None)
     return character if digit is None else str(digit)
 
@@ -62,9 +61,9 @@ def _as_fraction(match: re.Match[str]) -> str:
 
 
 def ascii_digits(text: str) -> str:
-    """The text with digits of all alphabets as 0 to 9 and without invisible marks, everything else as it is."""
+    """The text with digits of all alphabets as 0 to 9, full-width characters as plain ones, and nothing invisible."""
     if text.isascii():
         return text
-    text = text.translate(_NO_WIDTH)
+    text = text.translate(_NO_WIDTH).translate(_FULL_WIDTH)
     digits = {c: str(unicodedata.decimal(c)) for c in set(text) if not c.isascii() and c.isdecimal()}
     return text.translate(str.maketrans(digits)) if digits else text

@@ -70,9 +70,10 @@ _POWERS = {"square": "2", "sq": "2", "cubic": "3", "cu": "3"}
 # Words that change a number's value or join two numbers, so they are no unit even inside \text{}.
 _VALUE_WORDS = frozenset(
     """
-    halves sixth seventh eighth ninth percent percentage pct per mill pi and or to mod modulo times plus minus over base
+    halves sixth seventh eighth ninth percent percentage pct mill pi and or to mod modulo times plus minus over base
     if is are not choose squared cubed square root double twice triple factorial negative positive less more than about
     approximately between from point divided multiplied by power raised e i x y z n k where when for all with in mixed
+    no none zero one two three four five six seven eight nine ten twenty
     """.split()
 )  # `in` alone is an inch; see `_unit`
 _CURRENCIES = ((r"\$", "dollar"), ("$", "dollar"), ("\u20ac", "euro"), ("\u00a3", "pound sterling"))
