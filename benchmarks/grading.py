@@ -1,11 +1,13 @@
-r"""Grading: completions a second in grader processes, the latency of one, and what a deadline costs.
+r"""Grading: completions a second in grader processes, the latency of one, what poison costs, and whether it is right.
 
     make bench BENCHMARKS=benchmarks/grading.py
-    PYTHONPATH=. python benchmarks/grading.py --workers 1,2,4 --batch 1024
+    PYTHONPATH=. python benchmarks/grading.py --workers 1,2,4 --batch 2000
 
 A batch mixes what models write: numbers, fractions, LaTeX, wrong answers, none, and what does not parse. No two items
 are the same, for pairs that were compared before cost little. Every contestant grades the same new batch a round, in
-turns; `in process` compares without a pool, which only answers known to be harmless allow. One JSON line at the end.
+turns; `in process` compares without a pool. Poison are answers that no computer evaluates: a batch in which 5 % of the
+items are replaced by them is graded in turns with the one without. Labelled completions are graded where they are there
+(`gsm8k_labelled_completions.jsonl` in `../shared/data`, beside the repository). One JSON line at the end.
 """
 
 import argparse
@@ -15,16 +17,30 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.contest import machine
 from benchmarks.worker import versions
 from igrpo_jax.config import RewardConfig
-from igrpo_jax.rewards import Rewards, compare, extract_answer, load_rewards
+from igrpo_jax.rewards import GraderPool, Rewards, compare, extract_answer, load_rewards
 from igrpo_jax.rewards.compare import warm_up
 
-HANGS = r"\boxed{9^{9^{9^%d}}}"
-"""An answer that no computer evaluates."""
+POISON = (
+    lambda n: f"9^{{9^{{9^{{{n}}}}}}}",
+    lambda n: f"{n}99999999!",
+    lambda n: rf"(({n}!)!)!",
+    lambda n: rf"\binom{{10^{{{n}}}}}{{5 \cdot 10^{{{n - 1}}}}}",
+    lambda n: rf"\sum_{{k=1}}^{{10^{{{n}}}}} k^k",
+    lambda n: rf"e^{{e^{{e^{{{n}}}}}}}",
+    lambda n: rf"(x+{n})^{{9^{{9^9}}}}",
+    lambda n: "(" * 200 + str(n) + ")" * 200,
+    lambda n: r"\sqrt{" * 100 + str(n) + "}" * 100,
+    lambda n: "+".join(rf"\sqrt[{n + i}]{{{i}!}}" for i in range(2, 60)),
+)
+"""Answers that no computer evaluates, or only slowly: towers, factorials, binomials, series, depth, many roots."""
+
+LABELLED = Path(__file__).resolve().parents[2] / "shared" / "data" / "gsm8k_labelled_completions.jsonl"
 
 FILLER = "We add both sides, divide by 12 and find that the claim holds for n = 3. " * 20
 """Reasoning in front of every answer, about 300 tokens."""
@@ -121,18 +137,53 @@ def percentiles(values: list[float]) -> dict[str, float]:
     return {"p50": place(0.5), "p99": place(0.99), "count": len(values)}
 
 
-def deadline_hit(rewards: Rewards, deadline: float) -> dict[str, object]:
-    """Seconds that one hanging answer costs beyond its deadline, in itself and before the next item is graded."""
-    answer, gold = KINDS["root"][1](3, 5, 7)
-    usual = Item(rf"\boxed{{{answer}}}", gold, "root")
-    graded(rewards, [usual])
-    started = time.perf_counter()
-    reasons = graded(rewards, [Item(HANGS % 9, "1", "hangs")])
-    hit = time.perf_counter()
-    graded(rewards, [usual])
-    end = time.perf_counter()
+def poisoned(items: Sequence[Item], share: float) -> list[Item]:
+    """The items with the first of every 1 / share replaced by one that no computer evaluates."""
+    step = round(1 / share)
+    return [
+        Item(rf"\boxed{{{POISON[i // step % len(POISON)](9 + i % 90)}}}", one.gold, "poison") if i % step == 0 else one
+        for i, one in enumerate(items)
+    ]
+
+
+def poison_factor(rewards: Rewards, size: int, rounds: int, share: float = 0.05) -> dict[str, object]:
+    """How much longer a batch takes with a share of poison, the median of new batches in turns."""
+    seconds: dict[str, list[float]] = {"clean": [], "poisoned": []}
+    reasons: list[str] = []
+    for turn in range(rounds + 1):
+        clean, other = batch(size, 2000 + 2 * turn), poisoned(batch(size, 2001 + 2 * turn), share)
+        for name, items in (("clean", clean), ("poisoned", other)):
+            started = time.perf_counter()
+            reasons = graded(rewards, items)
+            seconds[name].append(time.perf_counter() - started)
+    medians = {name: round(statistics.median(values[1:]), 3) for name, values in seconds.items()}
+    factor = round(medians["poisoned"] / medians["clean"], 2)
+    return {**medians, "factor": factor, "share": share, "timeouts": reasons.count("timeout")}
+
+
+def agreement(rewards: Rewards, path: Path) -> dict[str, int] | None:
+    """How many labelled completions are graded as their publisher did; None where they are not there."""
+    if not path.exists():
+        return None
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    columns = {"answer": [str(row["answer"]) for row in rows]}
+    scores = rewards.score([""] * len(rows), [row["completion"] for row in rows], columns)
+    agreeing = sum(bool(score) == bool(row["is_correct"]) for score, row in zip(scores.total, rows, strict=True))
+    return {"agreeing": agreeing, "of": len(rows)}
+
+
+def deadline_hit(deadline: float) -> dict[str, object]:
+    """Seconds that one hanging item costs beyond its deadline, in itself and before the next item is graded."""
+    with GraderPool(1, deadline, RewardConfig.memory_mb) as pool:
+        pool.prepare(warm_up)
+        pool.map(time.sleep, [(0,)])
+        started = time.perf_counter()
+        (verdict,) = pool.map(time.sleep, [(100 * deadline,)])
+        hit = time.perf_counter()
+        pool.map(time.sleep, [(0,)])
+        end = time.perf_counter()
     return {
-        "reason": reasons[0],
+        "reason": verdict.reason,
         "beyond_deadline_s": round(hit - started - deadline, 3),
         "next_s": round(end - hit, 3),
     }
@@ -150,19 +201,15 @@ def main() -> None:
         result["batches"] = throughput(grade | {"in process": graded_here}, options.batch, options.rounds)
         few = rewards[min(pools)]
         result["latency_ms"] = latency(few, options.batch)
-        result["deadline_hit"] = deadline_hit(few, options.deadline)
-        hanging = [Item(HANGS % (9 + n), "1", "hangs") for n in range(options.hanging)]
-        for count, name in pools.items():
-            started = time.perf_counter()
-            reasons = graded(rewards[count], batch(options.batch, seed=1001) + hanging)
-            seconds = round(time.perf_counter() - started, 3)
-            result.setdefault("with_hanging", {})[name] = {"seconds": seconds, "timeouts": reasons.count("timeout")}
+        result["deadline_hit"] = deadline_hit(options.deadline)
+        result["poison"] = {name: poison_factor(rewards[n], options.batch, options.rounds) for n, name in pools.items()}
+        result["labelled"] = agreement(few, LABELLED) or {}
     finally:
         for each in rewards.values():
             each.close()
     show(result, options)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    facts = machine(cores) | {"versions": versions("math-verify", "latex2sympy2-extended", "sympy")}
+    facts = machine(cores) | {"versions": versions("mpmath")}
     print(json.dumps({"benchmark": "grading", **facts, **vars(options), **result}))
 
 
@@ -176,10 +223,13 @@ def show(result: dict[str, dict], options: argparse.Namespace) -> None:
     for kind, entry in result["latency_ms"].items():
         print(f"{kind:20s}{entry['p50']:9.2f}{entry['p99']:10.2f}{entry['count']:9.0f}")
     print(f"\na deadline of {options.deadline} s hit: {result['deadline_hit']}")
-    for name, entry in result["with_hanging"].items():
+    for name, entry in result["poison"].items():
         print(
-            f"{name}, a batch and {options.hanging} that hang: {entry['seconds']:.2f} s, {entry['timeouts']} timeouts"
+            f"{name}, {100 * entry['share']:.0f} % poison: {entry['poisoned']:.2f} s, not {entry['clean']:.2f} s, "
+            f"{entry['factor']:.2f} times as long, {entry['timeouts']} timeouts"
         )
+    if result["labelled"]:
+        print(f"labelled completions: {result['labelled']['agreeing']} of {result['labelled']['of']} agree")
     print(flush=True)
 
 
@@ -187,8 +237,7 @@ def arguments() -> argparse.Namespace:
     """The sizes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,2", help="numbers of grader processes, with commas")
-    parser.add_argument("--batch", type=int, default=256, help="completions graded together")
-    parser.add_argument("--hanging", type=int, default=3, help="answers that hang, on top of a batch")
+    parser.add_argument("--batch", type=int, default=2000, help="completions graded together")
     parser.add_argument("--deadline", type=float, default=RewardConfig.deadline, help="seconds for one item")
     parser.add_argument("--rounds", type=int, default=3)
     return parser.parse_args()

@@ -57,9 +57,18 @@ def warm_up() -> None:
     """Imports reasoning-gym, and switches off sympy's string parser, which no accepted scorer needs."""
     import reasoning_gym  # noqa: F401
 
-    from igrpo_jax.rewards import latex
+    forbid_eval()
 
-    latex.forbid_eval()
+
+def forbid_eval() -> None:
+    """Switches sympy's string parser, which is an `eval`, off for the rest of this process."""
+    from sympy.parsing import sympy_parser
+
+    sympy_parser.eval_expr = _refuse
+
+
+def _refuse(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a grader process does not evaluate text")
 
 
 @functools.cache

@@ -1,149 +1,79 @@
-r"""Brings an answer into one spelling: no math delimiters, no layout commands, the unit apart from the value."""
+r"""Brings an answer into one spelling: no math delimiters, no layout commands, numbers without gaps."""
 
 import re
-from typing import NamedTuple
 
-from igrpo_jax.rewards.extract import last_box
+from igrpo_jax.rewards.reading.grammar import MAX_LENGTH
+from igrpo_jax.rewards.reading.spelling import ascii_text
+from igrpo_jax.rewards.reading.units import Quantity, quantity
 
-MAX_LENGTH = 1000
-"""Characters of the longest answer that is read; what is longer is no answer."""
+__all__ = ["MAX_LENGTH", "Quantity", "clean", "plain", "quantity"]
 
 _DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("**", "**"), ("`", "`"))
-_LAYOUT = re.compile(r"\\(?:left|right|bigl|bigr|big|Big|displaystyle|textstyle|limits)(?![A-Za-z])\s*|\\!")
-_SPACE = re.compile(r"\\[ ;:]|~|\\q?quad(?![A-Za-z])")
-_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
-_UNIT = re.compile(
-    r"(?P<body>.*[0-9)}])\s*(?:\^\s*(?P<degree>\\circ|\{\s*\\circ\s*\})"
-    r"|(?P<command>\\(?:text|textrm|textnormal|mathrm|mbox))\s*\{(?P<text>[A-Za-z ./]+)\}"
-    r"|(?P<word>(?:square |sq )?[A-Za-z]+))(?:\^\s*\{?\s*(?P<power>[23])\s*\}?)?",
-    re.DOTALL,
+# One pass, so that the row break `\\\\` is never taken for a backslash and the blank `\\ `.
+_LAYOUT = re.compile(
+    r"(?P<row>\\\\)(?:\[[0-9.a-z ]*\])?"
+    r"|(?P<gap>\\[ ;:>]|~|\\q?quad|\\(?:thinspace|enspace|hfill|newline)(?![A-Za-z])|\\hspace\*?\{[^{}]*\})"
+    r"|\\(?:left|right)\s*\.(?![0-9])"
+    r"|\\(?:left|right|middle|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|nolimits|mathstrut|strut|large|Large"
+    r"|huge|normalsize|small|bf|it|rm|boldsymbol|bm|underline|mathbin|mathrel|mathopen|mathclose|phantom\{[^{}]*\})"
+    r"(?![A-Za-z])\s*"
+    r"|\\(?:textcolor|color|colorbox)\s*\{[^{}]*\}\s*"
+    r"|\\[!,]"
 )
-_UNICODE = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2013": "-",
-        "\u00d7": r"\times ",
-        "\u00f7": "/",
-        "\u00b7": r"\cdot ",
-        "\u03c0": r"\pi ",
-        "\u221e": r"\infty ",
-        "\u2264": r"\le ",
-        "\u2265": r"\ge ",
-        "\u2260": r"\ne ",
-        "\u222a": r"\cup ",
-        "\u2229": r"\cap ",
-        "\u00b1": r"\pm ",
-        "\u00b0": r"^\circ",
-        "\u00b2": "^2",
-        "\u00b3": "^3",
-        "\u2019": "'",
-        "\u00a0": " ",
-    }
+_WHOLE_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|textnormal|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}")
+_JOIN = re.compile(r"\\(?:text|textrm|mathrm|mbox)\s*\{\s*,?\s*(and|or)\s*\}")
+_PERCENT = re.compile(
+    r"(?<=[0-9})])\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{\s*(?:percent|per cent|percentage|pct)\.?\s*\}"
+    r"|(?:percentage|percent|per cent|pct)(?![A-Za-z]))",
+    re.IGNORECASE,
 )
-_UNITS = {
-    spelling: spellings.split()[0]
-    for spellings in (
-        "mm millimeter millimeters millimetre millimetres",
-        "cm centimeter centimeters centimetre centimetres",
-        "m meter meters metre metres",
-        "km kilometer kilometers kilometre kilometres",
-        "in inch inches",
-        "ft foot feet",
-        "yd yard yards",
-        "mi mile miles",
-        "mg milligram milligrams",
-        "g gram grams",
-        "kg kilogram kilograms",
-        "lb lbs pound pounds",
-        "oz ounce ounces",
-        "ml milliliter milliliters millilitre millilitres",
-        "l liter liters litre litres",
-        "gal gallon gallons",
-        "s sec secs second seconds",
-        "min mins minute minutes",
-        "h hr hrs hour hours",
-        "day days",
-        "week weeks",
-        "month months",
-        "yr yrs year years",
-        "degree degrees deg",
-        "radian radians rad",
-        "mph",
-        "dollar dollars",
-        "cent cents",
-        "euro euros",
-        "unit units",
-    )
-    for spelling in spellings.split()
-}
-# Words that change a number's value or join two numbers, so they are no unit even inside \text{}.
-_VALUE_WORDS = """
-hundred thousand million billion trillion dozen half halves third thirds quarter quarters fourth fourths fifth fifths
-tenth tenths hundredth hundredths thousandth thousandths percent percentage pct pi and or to mod times plus minus over
-base if is not choose i e x y z
-"""
-_CURRENCIES = ((r"\$", "dollar"), ("$", "dollar"), ("\u20ac", "euro"))
-
-
-class Quantity(NamedTuple):
-    """An answer in two parts.
-
-    Attributes:
-      body: the LaTeX of the value.
-      unit: canonical name of the unit, empty if none.
-    """
-
-    body: str
-    unit: str
-
-
-def gold_text(gold: str) -> str:
-    r"""The answer inside a gold column: what follows the last `####`, the content of a `\boxed{}`, else the text."""
-    text = gold.rpartition("####")[2]
-    box = last_box(text)
-    return text.strip() if box is None else box[1]
+_MODULE = re.compile(r"(?<![A-Za-z.])(?:np|numpy|math|sympy)\.(?=[a-z])")
+_GROUPS = re.compile(r"(?<![0-9.,])([1-9][0-9]{0,2})((?: [0-9]{3})+)(?![0-9])(?! [0-9])")
+_LEAD = re.compile(
+    r"(?:so |thus |hence |therefore,? )?(?:the |my |our )?(?:final |correct )?answer"
+    r"(?: is| would be|\s*:|\s*=)+\s*:?\s*",
+    re.IGNORECASE,
+)
 
 
 def clean(text: str) -> str:
-    r"""Strips delimiters and layout: `$\left(\dfrac{1}{2}\right)$.` becomes `(\frac{1}{2})`."""
-    text = text.translate(_UNICODE)
-    text = _LAYOUT.sub("", text)
-    text = _SPACE.sub(" ", text).replace(r"\,", "").replace("{,}", ",").replace(r"\varnothing", r"\emptyset")
-    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text).replace(r"\%", "%")
+    r"""Strips delimiters, layout and `the answer is`: `$\left(\dfrac{1}{2}\right)$.` becomes `(\frac{1}{2})`."""
+    text = ascii_text(text)
+    if "begin" not in text:  # escaped twice
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
+    text = re.sub(r"(?<=[0-9]),\\!\s*(?=[0-9]{3})", "", text.replace("{:}", ":"))
+    text = re.sub(r"(?<=[0-9])\s*\{\s*,\s*\}\s*(?=[0-9])", ",", text).replace("{,}", ",")
+    text = re.sub(r"(?<=[0-9])\\,(?=[0-9])(?![0-9]{3}(?![0-9]))", " ", text)
+    text = _LAYOUT.sub(lambda match: match["row"] or " " * bool(match["gap"]), text)
+    text = re.sub(r"\\[dtc]frac(?![A-Za-z])", r"\\frac", text).replace(r"\varnothing", r"\emptyset")
+    text = _MODULE.sub("", re.sub(r"(?<![A-Za-z])np\.log(?![0-9a-z])", r"\\ln", text))
+    text = _PERCENT.sub("%", _JOIN.sub(r" \1 ", text).replace(r"\%", "%"))
     text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"(?<=[^-\s])\s*\\\$", " ", text)  # a price inside a calculation
     for _ in range(3):
-        text = text.strip().rstrip(".,;:").strip()
-        for left, right in _DELIMITERS:
-            if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
-                text = text[len(left) : -len(right)]
-        whole = _TEXT.fullmatch(text.strip())
-        text = whole[1] if whole else text
-    return text.strip()
+        text = _outer(text.strip().rstrip(".,;:").strip())
+    return _GROUPS.sub(lambda match: match[0].replace(" ", ""), text)
 
 
-def quantity(text: str) -> Quantity:
-    """Splits what `clean` returned into value and unit; a word after a number is a unit only if it is known as one."""
-    for sign, unit in _CURRENCIES:
-        if text.startswith(sign):
-            return Quantity(text[len(sign) :].strip(), unit)
-    match = _UNIT.fullmatch(text)
-    if match is None:
-        return Quantity(text, "")
-    if match["degree"]:
-        return Quantity(match["body"], "degree")
-    words = (match["text"] or match["word"] or "").strip().lower().rstrip(".")
-    power = match["power"] or ("2" if words.startswith(("square ", "sq ")) else "")
-    words = words.removeprefix("square ").removeprefix("sq ")
-    known = words in _UNITS and len(words) > 1
-    # One letter after a number is a product (3m); so is an unknown word, unless it is marked as text.
-    if not known and (not match["command"] or not words or set(words.split()) & set(_VALUE_WORDS.split())):
-        return Quantity(text, "")
-    return Quantity(match["body"].strip(), _UNITS.get(words, words) + (f"^{power}" if power else ""))
+def _outer(text: str) -> str:
+    """Without what stands around all of it."""
+    for left, right in _DELIMITERS:
+        if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
+            inner = text[len(left) : -len(right)]
+            text = inner if left not in inner else text
+    if len(re.findall(r"(?<!\\)\$", text)) % 2 == 0:
+        text = re.sub(r"(?<!\\)\$", "", text)
+    whole = _WHOLE_TEXT.fullmatch(text.strip())
+    text = whole[1] if whole else text
+    if re.fullmatch(r"\{[^{},;]*\}", text.strip()) and r"\choose" not in text:
+        text = text.strip()[1:-1]
+    lead = _LEAD.match(text.strip())
+    return text.strip()[lead.end() :] if lead else text.strip()
 
 
 def plain(body: str) -> str:
     r"""The body for comparing letter by letter: `\text{}` unpacked, blanks kept only between two words or digits."""
-    text = _TEXT.sub(r"\1", body)
+    text = _WHOLE_TEXT.sub(r"\1", body)
     text = re.sub(r" (?![0-9A-Za-z])|(?<![0-9A-Za-z]) ", "", text)
     option = re.fullmatch(r"\(([A-Za-z])\)", text)
     return option[1] if option else text

@@ -5,13 +5,15 @@ from fractions import Fraction
 from typing import NamedTuple
 
 _MAX_EXPONENT = 1000
-_INTEGER = r"(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)"
+_INTEGER = r"(?:[1-9][0-9]{0,2}(?:,[0-9]{3})+|[0-9]+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.[0-9]*)?|\.[0-9]+)"
 _NUMBER = re.compile(
     r"(?P<sign>[-+]?)\s*(?:"
-    rf"(?P<whole>[0-9]+)?\s*\\frac\s*(?:\{{\s*(?P<top>-?{_DECIMAL})\s*\}}\s*\{{\s*(?P<bottom>{_DECIMAL})\s*\}}"
+    rf"(?P<whole>[0-9]+)?\s*\\frac\s*(?:\{{\s*(?P<top>-?{_DECIMAL})\s*\}}\s*\{{\s*(?P<bottom>-?{_DECIMAL})\s*\}}"
     r"|(?P<top1>[0-9])\s*(?P<bottom1>[0-9]))"
-    rf"|(?:(?P<whole2>[0-9]+) )?(?P<top2>{_INTEGER})\s*/\s*(?P<bottom2>{_INTEGER})"
+    rf"|(?:(?P<whole2>[0-9]+) )?(?P<top2>{_DECIMAL})\s*/\s*(?P<bottom2>{_DECIMAL})"
+    rf"|(?P<head>[0-9]*\.[0-9]*)\\(?:overline|bar|dot)\s*\{{?(?P<repeated>[0-9]+)\}}?"
+    r"|(?P<comma>0,[0-9]+)"
     rf"|(?P<decimal>{_DECIMAL})(?:[eE](?P<exponent>[-+]?[0-9]+))?"
     r")\s*(?P<percent>%?)"
 )
@@ -34,10 +36,13 @@ class Number(NamedTuple):
 def read_number(text: str) -> Number | None:
     r"""Reads an integer, decimal, fraction, mixed number or power of ten; None for anything else.
 
-    Exponents beyond 1000 are refused, so no text makes a number too large to handle.
+    Groups of thousands may have commas; `0,5` is half. Exponents beyond 1000 are refused, so no text makes a number too
+    large to handle.
 
     >>> read_number(r"-1\frac{1}{2}").value
     Fraction(-3, 2)
+    >>> read_number(r"0.1\overline{6}").value
+    Fraction(1, 6)
     """
     match = _NUMBER.fullmatch(text)
     if match is None:
@@ -46,34 +51,44 @@ def read_number(text: str) -> Number | None:
     exponent = part.get("exponent", "0")
     if len(exponent) > 5 or abs(int(exponent)) > _MAX_EXPONENT:
         return None
+    value = _value(part, match["comma"], int(exponent))
+    if value is None:
+        return None
+    value = -value if match["sign"] == "-" else value
+    decimal = "." in text or "exponent" in part or "comma" in part
+    return Number(value, bool(match["percent"]), decimal and "repeated" not in part)
+
+
+def _value(part: dict[str, str], comma: str | None, exponent: int) -> Fraction | None:
+    if "repeated" in part:
+        head, repeated = part["head"], part["repeated"]
+        places = len(head.partition(".")[2])
+        return Fraction(head.rstrip(".") or 0) + Fraction(int(repeated), (10 ** len(repeated) - 1) * 10**places)
+    if comma:
+        return Fraction(comma.replace(",", "."))
     top = part.get("top") or part.get("top1") or part.get("top2")
     if top is None:
-        value = Fraction(part["decimal"]) * Fraction(10) ** int(exponent)
-    else:
-        bottom = Fraction(part.get("bottom") or part.get("bottom1") or part["bottom2"])
-        if bottom == 0:
-            return None
-        whole = part.get("whole") or part.get("whole2")
-        if whole and top.startswith("-"):
-            return None
-        value = Fraction(whole or 0) + Fraction(top) / bottom
-    value = -value if match["sign"] == "-" else value
-    return Number(value, bool(match["percent"]), "." in text or "exponent" in part)
+        return Fraction(part["decimal"].rstrip(".")) * Fraction(10) ** exponent
+    bottom = Fraction((part.get("bottom") or part.get("bottom1") or part["bottom2"]).rstrip("."))
+    whole = part.get("whole") or part.get("whole2")
+    if not bottom or (whole and (top.startswith("-") or bottom < 0)):
+        return None
+    return Fraction(whole or 0) + Fraction(top.rstrip(".")) / bottom
 
 
 def same_number(answer: Number, gold: Number) -> bool:
     """Whether two numbers are equal, decimals up to the sixth place.
 
-    A gold percentage may be answered with or without the sign or as its value; a percent sign that the gold answer does
-    not have is read as a hundredth, or ignored between integers, as `math-verify` does.
+    A percent sign is a hundredth. Only between whole numbers it may be left out: `50` answers "how many percent" as
+    well as `50%` does, but `12.5` is not `12.5%`.
     """
     decimal = answer.decimal or gold.decimal
     if answer.percent == gold.percent:
         return _close(answer.value, gold.value, decimal)
-    if gold.percent:
-        return _close(answer.value, gold.value, decimal) or _close(answer.value, gold.value / 100, decimal)
     if answer.value.denominator == gold.value.denominator == 1 and answer.value == gold.value:
         return True
+    if gold.percent:
+        return _close(answer.value, gold.value / 100, decimal)
     return _close(answer.value / 100, gold.value, True)
 
 

@@ -10,6 +10,7 @@ REASONS = {
     "partial": "the scorer gave part of the marks",
     "unequal": "the answer is something else than the gold answer",
     "no_answer": "nothing in the completion reads as an answer",
+    "too_large": "working it out would take more digits or time than any answer needs",
     "parse_failed": "the answer is no mathematics that can be read",
     "bad_gold": "the gold answer is no mathematics that can be read",
     "timeout": "grading took longer than the deadline",

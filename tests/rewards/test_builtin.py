@@ -27,7 +27,7 @@ def test_accuracy_gives_reasons(pool):
     ]
     verdicts = accuracy(pool)(prompts=[""] * 6, completions=completions, answer=["4"] * 6)
     assert verdicts == [1.0, 0.0, 1.0, 0.0, 0.0, 0.0]
-    assert [v.reason for v in verdicts] == ["exact", "unequal", "symbolic", "timeout", "no_answer", "parse_failed"]
+    assert [v.reason for v in verdicts] == ["exact", "unequal", "symbolic", "too_large", "no_answer", "parse_failed"]
     assert [v.parsed for v in verdicts] == ["4", "5", r"\sqrt{16}", "9^{9^{9^9}}", None, r"\frac{1}{}"]
 
 

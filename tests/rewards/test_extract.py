@@ -50,6 +50,58 @@ NUMBERS = [
     ("no idea", None),
     ("", None),
 ]
+EXPRESSIONS = [
+    (r"the golden ratio is $\frac{1+\sqrt{5}}{2}$.", r"\frac{1+\sqrt{5}}{2}"),
+    (r"$-[0,1)$", "-[0,1)"),
+    ("it is at (4, 6).", "(4, 6)"),
+    ("so x lies in [0, 1)", "[0, 1)"),
+    (r"so it is 2\sqrt{5}.", r"2\sqrt{5}"),
+    ("sqrt(5)", "sqrt(5)"),
+    ("we get x^2+1", "x^2+1"),
+    ("the answer is 2x", "2x"),
+    ("5!", "5!"),
+    ("the time is 3:30", "3:30"),
+    (r"\[ x+3=5 \]", "x+3=5"),
+    (r"\begin{align*} a &= 3 \\ &= 5 \end{align*} so $x=5$", "x=5"),
+    ("the ratio is 1 000", "1 000"),
+    ("il coûte 2,74", "2,74"),
+    ("$x$ is 5, for every $n$", "5"),
+    ("The answer is $E$", "E"),
+]
+PLAIN = [
+    ("12 + 30 = 42", "42"),
+    ("x = 5", "5"),
+    ("f(3) = 7", "7"),
+    ("(12)", "12"),
+    ("10 (ten)", "10"),
+    ("we multiply 3 * 5", "5"),
+    (r"we multiply 3 \times 5", "5"),
+    (r"\foo{3} 5x^", "5"),
+    ("3 + 4", "4"),
+    ("2.5 (or 5/2)", "5/2"),
+    ("42 + ", "42"),
+    ("12m", "12"),
+    ("3 x 4 = 12", "12"),
+    ("- 12", "12"),
+    ("Step 1: 12", "12"),
+    ("1, 2, 3", "3"),
+    ("costs $5 and $10", "10"),
+    ("$5, $10", "10"),
+    ("he has $10,200 + $255 = $10,455.", "10,455"),
+    ("16 - 3 = <<16-3=13>>13 eggs", "13"),
+]
+BESIDE = [
+    (r"\boxed{1} and \boxed{-2}", "1, -2"),
+    (r"$\boxed{(2, 2)} \quad \text{and} \quad \boxed{(6, 2)}$", "(2, 2), (6, 2)"),
+    (r"\(x=\boxed{1}\) and \(y=\boxed{2}\)", "1, 2"),
+    (r"\boxed{5}. \boxed{5}", "5"),
+    (r"\boxed{2+3} = \boxed{5}", "5"),
+    (r"\boxed{4}, so no, \boxed{5}", "5"),
+    (r"\boxed{255} The final answer is $10,455$. I hope it is correct, 2 times.", "10,455"),
+    (r"The final answer is 7. I used 3 steps.", "7"),
+    (r"the final answer is \boxed{7}, in 3 steps", "7"),
+    (r"so \\boxed{840}", "840"),
+]
 THOUGHTS = [
     (r"<think>\boxed{1}</think> The answer is 2.", "2"),
     (r"<think>\boxed{1}</think>", "1"),
@@ -58,7 +110,7 @@ THOUGHTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "answer"), BOXES + TAGS + NUMBERS + THOUGHTS)
+@pytest.mark.parametrize(("text", "answer"), BOXES + TAGS + NUMBERS + EXPRESSIONS + PLAIN + BESIDE + THOUGHTS)
 def test_reads(text, answer):
     assert extract_answer(text) == answer
 
@@ -83,6 +135,14 @@ def test_reads(text, answer):
         ("1," * 50000, "1"),
         ("-" * 100000, None),
         ("\\frac{" + "1" * 100000, "1" * 100000),
+        ("$" * 100000, None),
+        ("$1" * 30000, "1"),
+        (r"\(" * 50000 + "1", "1"),
+        ("final answer is " * 10000, None),
+        ("(" * 50000 + "1, 2" + ")" * 50000, "2"),
+        (r"\boxed{1}, " * 10000, "1"),
+        ("1 + " * 30000, "1"),
+        ("\uff11" * 100000, "1" * 100000),
     ],
     ids=lambda value: str(value)[:12],
 )

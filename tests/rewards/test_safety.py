@@ -1,13 +1,16 @@
 """No text that a model writes reaches Python's `eval`."""
 
 import builtins
+import time
 from pathlib import Path
 
 import pytest
 import sympy
 from sympy.parsing import sympy_parser
 
-from igrpo_jax.rewards import compare, extract_answer, latex
+from igrpo_jax.rewards import compare, extract_answer, gold_is_parsable, gym
+from igrpo_jax.rewards.equality import equal  # noqa: F401 - what mpmath does while it loads is no evaluation of answers
+from igrpo_jax.rewards.reading import ReadError, read
 from tests.rewards.test_compare import DIFFERENT, EQUAL
 
 CALL = "__import__('os').system('touch PLACE')"
@@ -76,7 +79,7 @@ def test_ordinary_answers_do_not_need_eval(evaluated):
 
 def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
     monkeypatch.setattr(sympy_parser, "eval_expr", sympy_parser.eval_expr)  # so that it comes back
-    latex.forbid_eval()
+    gym.forbid_eval()
     with pytest.raises(RuntimeError, match="does not evaluate"):
         sympy.sympify("1+1")
     assert [compare(answer, gold).reason for answer, gold, _ in EQUAL] == [reason for *_, reason in EQUAL]
@@ -84,5 +87,48 @@ def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
 
 def test_only_mathematics_is_read():
     for text in ("x # y", "x @ y", '"x"', "x; import", "\u5b57", "x" * 1001):
-        with pytest.raises(latex.LatexError):
-            latex.parse(text, is_complex=False, words=())
+        with pytest.raises(ReadError):
+            read(text, words=())
+
+
+POISON = [
+    "9^{9^{9^9}}",
+    "9^9^9^9",
+    r"e^{e^{e^{e}}}",
+    r"(\sqrt{2})^{10^{9}}",
+    "99999999!",
+    "((5!)!)!",
+    "3" + "!" * 900,
+    r"\binom{10^{12}}{5 \cdot 10^{11}}",
+    r"\sum_{k=1}^{10^{9}} k^k",
+    r"\prod_{k=1}^{1000} k!",
+    r"\sum_{k=1}^{1000} \frac{1}{k^{1000}}",
+    r"\sum_{k=1}^{900} \sum_{j=1}^{900} k^j",
+    r"10^{100000}",
+    "1e1000*" * 140 + "2",
+    "(" * 400 + "1" + ")" * 400,
+    r"\sqrt{" * 120 + "2" + "}" * 120,
+    r"\frac" * 190 + "1",
+    r"\sin " * 200 + "x",
+    "f(" * 300 + "x" + ")" * 300,
+    "2^" * 400 + "2",
+    "+".join(r"\pi^{900}" for _ in range(90)),
+    r"\lfloor 10^{9000}\pi \rfloor",
+    r"\tan(10^{9999})",
+    r"x^{x^{x^{x^{99}}}}",
+    r"\begin{pmatrix}" + r"\\".join("&".join("9" * 9) for _ in range(9)) + r"\end{pmatrix}^{20}",
+]
+
+
+@pytest.mark.parametrize("gold", ["5", r"\sqrt{2}", "x+1"])
+def test_what_no_computer_evaluates_is_told_from_its_form(gold):
+    started = time.process_time()
+    reasons = {compare(text, gold).reason for text in POISON}
+    assert time.process_time() - started < 0.2 * len(POISON)
+    assert reasons <= {"too_large", "parse_failed", "unequal"}
+
+
+def test_what_is_too_large_is_a_gold_answer_for_what_is_written_the_same_way():
+    assert gold_is_parsable("9^{9^{9^9}}")
+    assert compare(r"9^{9^{9^{9}}}", "9^{9^{9^9}}") == 1.0
+    assert compare("9^{9^{9^8}}", "9^{9^{9^9}}").reason == "too_large"

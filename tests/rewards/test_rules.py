@@ -1,0 +1,41 @@
+"""Every rule of docs/grading.md has an example there, and the grader keeps to it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from igrpo_jax.rewards import compare, extract_answer
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "grading.md").read_text(encoding="utf-8")
+_CELL = re.compile(r"(?<!\\)\|")
+
+
+def rows(columns: int) -> list[tuple[str, ...]]:
+    """Cells of the tables with so many columns, without the rule's own cell and code marks."""
+    found = []
+    for line in _PAGE.splitlines():
+        cells = [cell.strip() for cell in _CELL.split(line)[1:-1]]
+        if len(cells) == columns and cells[0] not in ("rule", "---"):
+            found.append(tuple(cell.strip("`") for cell in cells[1:]))
+    return found
+
+
+READ, COMPARED = rows(3), rows(4)
+
+
+def test_the_page_has_rules():
+    assert len(READ) >= 15 and len(COMPARED) >= 75
+    assert {paid for *_, paid in COMPARED} == {"0", "1"}
+
+
+@pytest.mark.parametrize(("completion", "answer"), READ)
+def test_what_counts_as_the_answer(completion, answer):
+    assert extract_answer(completion) == answer
+
+
+@pytest.mark.parametrize(("gold", "answer", "paid"), COMPARED)
+def test_what_is_the_same(gold, answer, paid):
+    verdict = compare(answer, gold)
+    assert float(verdict) == float(paid), verdict.message
+    assert verdict.reason not in ("error", "bad_gold", "timeout")
