@@ -116,6 +116,8 @@ def _fits(value: Any, kind: Any) -> bool:
         return any(_fits(value, arg) for arg in args)
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(item, args[0]) for item in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(k, args[0]) and _fits(v, args[1]) for k, v in value.items())
     if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return isinstance(value, kind)
@@ -132,6 +134,8 @@ def _words(kind: Any) -> str:
         return {str: "a tuple of texts, like ('one',) or ('one', 'two')", float: "a tuple of numbers, like (1.0,)"}[
             args[0]
         ]
+    if origin is dict:
+        return f"a dict from {_words(args[0])} to {_words(args[1])}"
     plain = {int: "a whole number", float: "a number", str: "text", bool: "True or False", types.NoneType: "None"}
     return plain.get(kind) or f"a {kind.__name__}(...)"
 
