@@ -193,7 +193,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         if config.train.export:
             layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
         layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, divide=layout.processes.divide)
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
@@ -209,6 +209,8 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
+    if checkpoints.unsaved:
+        raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
@@ -314,7 +316,7 @@ def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
     from igrpo_jax.records.checkpoint import Checkpoints
     from sharding.processes import compare
 
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None, divide=layout.processes.divide)
     step = checkpoints.latest()
     compare(layout.processes, {f"in {workdir} as its newest checkpoint": step})
     params = None if step is None else checkpoints.restore_params(step, learner.placed)
