@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.records.writer import replace_whole, sweep
 
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
@@ -48,11 +49,12 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     for change in changed_data((theirs or {}).get("data", {}), mine["data"]):
         print(f"{'warning: not exactly the same run, ' if begun else ''}resuming with changed data: {change}")
     try:
-        _check_places(workdir, export=config.train.export)
+        _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        sweep(workdir, ("config.json", "metrics.jsonl", "samples.jsonl"))
+        text = (json.dumps(mine, indent=2) + "\n").encode()
+        if not path.exists() or path.read_bytes() != text:
+            replace_whole(path, text)
     except OSError as error:
         raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
 
@@ -67,11 +69,13 @@ def recorded(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise OSError("no file")  # to read a pipe would be to wait for ever
         record = json.loads(path.read_text(encoding="utf-8"))
         ours = isinstance(record, dict) and isinstance(record.get("architecture"), dict)
         if ours and isinstance(record["config"]["model"]["source"], str) and fields(record["config"]):
             return record
-    except (OSError, ValueError) as error:  # text that is not UTF-8 is a ValueError, too
+    except (OSError, ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError, too
         raise ValueError(
             f"{path} cannot be read ({error}); if it is a run's, put it back from a copy or delete it (its checkpoints "
             "are then taken to be this config's), else choose another --workdir"
@@ -114,8 +118,8 @@ def _compared(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> li
     return changed(theirs["config"], mine["config"])
 
 
-def _check_places(workdir: Path, *, export: bool) -> None:
-    """Refuses what would be in the way only after training."""
+def _check_places(workdir: Path, *, export: bool, ours: bool) -> None:
+    """Refuses what would be in the way only after training; in a run's own directory a damaged log is still its log."""
     for name in ("checkpoints", "tensorboard", *(["export"] if export else [])):
         path = workdir / name
         if path.is_symlink() and not path.exists():
@@ -124,7 +128,7 @@ def _check_places(workdir: Path, *, export: bool) -> None:
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
     for name in ("metrics.jsonl", "samples.jsonl"):
         path = workdir / name
-        if path.exists() and not _is_log(path):
+        if path.exists() and not (path.is_file() and (ours or _is_log(path))):
             raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")
 
 
