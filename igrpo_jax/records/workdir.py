@@ -10,6 +10,9 @@ from typing import Any
 from igrpo_jax.config import Config, fields, to_dict
 from igrpo_jax.records.writer import replace_whole, sweep
 
+COPY = "config.copy.json"
+"""What config.json says once more, for the day on which that is damaged."""
+
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
@@ -40,6 +43,8 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     changes = [] if theirs is None else _compared(workdir, theirs, mine)
     others = [change for change in changes if not change.startswith(FREE)]
     begun = any(entry.name.isdecimal() for entry in (workdir / "checkpoints").glob("*"))
+    if begun and theirs is None:
+        raise ValueError(f"{path} is missing beside checkpoints, so nobody knows what they are of; {_way_back(workdir)}")
     if others and begun:
         raise ValueError(
             f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"
@@ -51,10 +56,11 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     try:
         _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        sweep(workdir, ("config.json", "metrics.jsonl", "samples.jsonl"))
+        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl"))
         text = (json.dumps(mine, indent=2) + "\n").encode()
-        if not path.exists() or path.read_bytes() != text:
-            replace_whole(path, text)
+        for place in (workdir / COPY, path):
+            if not place.exists() or place.read_bytes() != text:
+                replace_whole(place, text)
     except OSError as error:
         raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
 
@@ -77,12 +83,18 @@ def recorded(workdir: Path) -> dict[str, Any] | None:
             return record
     except (OSError, ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError, too
         raise ValueError(
-            f"{path} cannot be read ({error}); if it is a run's, put it back from a copy or delete it (its checkpoints "
-            "are then taken to be this config's), else choose another --workdir"
+            f"{path} cannot be read ({error}); if it is a run's, {_way_back(workdir)}; else choose another --workdir"
         ) from error
     except (KeyError, TypeError):
         pass
     raise ValueError(f"{path} is not that of a run ({_guess(record)}); choose another --workdir, for runs alone")
+
+
+def _way_back(workdir: Path) -> str:
+    """What to do about a config.json that is damaged or lost; guessing would be to go on with other values."""
+    copy = workdir / COPY
+    back = f"put it back (cp {copy} {workdir / 'config.json'})" if copy.is_file() else "put it back from a copy"
+    return f"{back}, or move the directory away to begin again"
 
 
 def _guess(record: Any) -> str:
