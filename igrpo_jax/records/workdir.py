@@ -44,7 +44,9 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     others = [change for change in changes if not change.startswith(FREE)]
     begun = any(entry.name.isdecimal() for entry in (workdir / "checkpoints").glob("*"))
     if begun and theirs is None:
-        raise ValueError(f"{path} is missing beside checkpoints, so nobody knows what they are of; {_way_back(workdir)}")
+        raise ValueError(
+            f"{path} is missing beside checkpoints, so nobody knows what they are of; {_way_back(workdir)}"
+        )
     if others and begun:
         raise ValueError(
             f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"

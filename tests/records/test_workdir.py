@@ -196,7 +196,7 @@ def test_a_lost_config_beside_checkpoints_is_named_and_not_made_up(harm, tmp_pat
         path.unlink()
     else:
         path.write_bytes(right[:-20])
-    with pytest.raises(ValueError, match=rf"config.json .* put it back \(cp \S+config.copy.json \S+/config.json\)"):
+    with pytest.raises(ValueError, match=r"config.json .* put it back \(cp \S+config.copy.json \S+/config.json\)"):
         claim(tmp_path, Config(seed=1), SMALL)
     assert (not path.exists()) if harm == "missing" else path.read_bytes() == right[:-20]
     path.write_bytes((tmp_path / "config.copy.json").read_bytes())
