@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -125,8 +126,9 @@ def run_job(launch: Launch, config: Config) -> None:
         plan(config, launch, workdir)
         return
     layout = start_devices(launch, config)
-    with layout.active(flash=config.model.flash):
-        {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
+    with layout.active(flash=config.model.flash), ExitStack() as held:
+        jobs = {"train": partial(train, held=held), "evaluate": evaluate, "export": export}
+        jobs[launch.job](config, layout, workdir)
 
 
 def start_devices(launch: Launch, config: Config | None = None) -> Any:
@@ -175,9 +177,10 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
     return same | versions | values
 
 
-def train(config: Config, layout: Any, workdir: Path) -> None:
+def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack) -> None:
     """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
-    from igrpo_jax.records.checkpoint import Checkpoints
+    from igrpo_jax.records.checkpoint import Checkpoints, tell
+    from igrpo_jax.records.lease import lease
     from igrpo_jax.records.runlog import RunLog, Silence, overview, read_metrics, summary_table
     from igrpo_jax.records.workdir import claim
     from igrpo_jax.rewards import load_rewards
@@ -192,8 +195,9 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         run = assemble(config, layout, found, reward, data)
         if config.train.export:
             layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        layout.processes.once(lambda: held.enter_context(lease(workdir, say=tell)))
         layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, divide=layout.processes.divide)
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
@@ -209,6 +213,8 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
+    if checkpoints.unsaved:
+        raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
@@ -314,7 +320,7 @@ def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
     from igrpo_jax.records.checkpoint import Checkpoints
     from sharding.processes import compare
 
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None, divide=layout.processes.divide)
     step = checkpoints.latest()
     compare(layout.processes, {f"in {workdir} as its newest checkpoint": step})
     params = None if step is None else checkpoints.restore_params(step, learner.placed)
