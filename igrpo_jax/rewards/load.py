@@ -13,8 +13,8 @@ from typing import Any
 from igrpo_jax.config import RewardConfig
 from igrpo_jax.rewards import builtin
 from igrpo_jax.rewards.builtin import Reward
-from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.score import Rewards
+from igrpo_jax.rewards.workers.pool import GraderPool
 from igrpo_jax.user_code import path_of, run_file
 
 _BUILTIN = ("accuracy", "format", "gym", "ended")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from igrpo_jax.rewards.builtin import Reward
-from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.verdict import Verdict
+from igrpo_jax.rewards.workers.pool import GraderPool
 
 VERIFIERS = ("accuracy", "gym")
 """Functions that say whether an answer is right, by name, the one that decides first; 1 is right, less is not."""
