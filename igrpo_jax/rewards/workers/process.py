@@ -51,7 +51,7 @@ class Worker:
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=2 if heard else subprocess.DEVNULL,
-                env=_environment(),
+                env=_environment() | ({"PYTHONUNBUFFERED": "1"} if heard else {}),
                 start_new_session=True,
             )
         ours.setblocking(False)
