@@ -40,9 +40,9 @@ def prepare() -> None:
 def judge(family: str, index: int) -> dict:
     """Grades one text of the corpus, bare and marked as the answer, against all gold answers."""
     text = FAMILIES[family][index]
-    forms = [text, rf"So it is \boxed{{{text}}}."]
+    forms = [text]
     if len(text) < 100_000:
-        forms += [f"<answer>{text}</answer>", f"The final answer is {text}"]
+        forms += [rf"So it is \boxed{{{text}}}.", f"<answer>{text}</answer>", f"The final answer is {text}"]
     return watched([(form, gold) for form in forms for gold in GOLDS], [(text, gold) for gold in GOLDS])
 
 
