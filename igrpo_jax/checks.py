@@ -46,6 +46,7 @@ ABOVE_ZERO = {
     "sampling.temperature": "equal completions teach nothing; greedy evaluation is eval.temperature 0",
     "algorithm.epsilon_high": "leave it out for epsilon",
     "reward.deadline": "in seconds",
+    "reward.call_deadline": "in seconds",
     "optim.adam_epsilon": "it keeps AdamW from dividing by 0",
     "optim.max_grad_norm": "0 would freeze training; for no clipping give a large one",
 }

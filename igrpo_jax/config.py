@@ -141,7 +141,12 @@ class RewardConfig:
     deadline: float = 5.0
     """Seconds one completion may be graded before its worker is killed."""
     memory_mb: int = 2048
-    """Address space of a grader process, MiB; a grader that needs more fails that item."""
+    """Address space of a grader process, MiB, beyond what it has after its imports; what needs more fails that item."""
+    call_deadline: float = 600.0
+    """Seconds that one call of a function of your own may take, on all completions that are graded together."""
+    errors: Literal["stop", "zero"] = "stop"
+    """What a failure of a function of your own does: `stop` ends the run and names the completion, `zero` gives such
+    completions 0 and counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -90,13 +90,19 @@ class Sampler:
             np.float32(settings.min_p),
         )  # fmt: skip
         truncation, stops, on_step = self._layout.everywhere((truncation, self._stops, np.int32(step)))
-        with ThreadPoolExecutor(1, thread_name_prefix="follow") as thread:
+        thread, whole = ThreadPoolExecutor(1, thread_name_prefix="follow"), False
+        try:
             call = Call(
                 programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
                 truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
                 follow=lambda finished: thread.submit(follow, finished),
             )  # fmt: skip
-            return Flight(call).run(requests)
+            usage = Flight(call).run(requests)
+            whole = True
+            return usage
+        finally:
+            # After an error nobody waits for what the thread waits for, a reward for one: who ends the run ends that.
+            thread.shutdown(wait=whole, cancel_futures=True)
 
     def complete(
         self,
