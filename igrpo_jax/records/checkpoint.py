@@ -68,9 +68,13 @@ class Checkpoints:
         unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
         return self.restore(step, placed._replace(moments=unread)).params
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until everything is on disk."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits until everything is on disk, and ends."""
+        self.wait()
         self._manager.close()
 
 
