@@ -128,8 +128,12 @@ class Checkpoints:
         unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
         return self.restore(step, placed._replace(moments=unread)).params
 
-    def close(self) -> None:
+    def wait(self) -> None:
         """Waits until everything is on disk, or has failed and was said to."""
+        self._settle()
+
+    def close(self) -> None:
+        """Waits until everything is on disk, or has failed and was said to, and ends."""
         self._settle()
         self._manager.close()
 
