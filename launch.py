@@ -15,12 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.checks import check
 from igrpo_jax.config import Config, fields, to_dict
-from igrpo_jax.preemption import GRACE, RESUME, Preempted, Stop, leave, leave_together
+from igrpo_jax.edges.checks import check
+from igrpo_jax.edges.preemption import GRACE, RESUME, Preempted, Stop, leave, leave_together
+from igrpo_jax.edges.user_code import load_config as config_from
+from igrpo_jax.edges.user_code import path_of
 from igrpo_jax.records.allocator import keep_memory
-from igrpo_jax.user_code import load_config as config_from
-from igrpo_jax.user_code import path_of
 
 ROOT = Path(__file__).parent
 load_config = partial(config_from, folder=ROOT / "configs")

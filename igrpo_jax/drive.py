@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from igrpo_jax.chat import asked
+from igrpo_jax.edges.chat import asked
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
 from igrpo_jax.rewards import Scores

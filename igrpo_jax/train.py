@@ -22,10 +22,10 @@ import jax
 
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward
+from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.updates import nothing, update
-from igrpo_jax.preemption import Preempted, Stop
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
 from igrpo_jax.records.alarms import Alarms

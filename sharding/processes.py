@@ -193,7 +193,7 @@ def connect(coordinator: str = "", index: int | None = None, count: int | None =
     if not explicit and coordinator != "auto" and not expected(os.environ):
         return Processes()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # JAX's own service takes SIGTERM for itself and leaves it at a line in the log; see `igrpo_jax.preemption`.
+    # JAX's own service takes SIGTERM for itself and leaves it at a line in the log; see `igrpo_jax.edges.preemption`.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         if explicit:

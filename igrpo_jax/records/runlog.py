@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from igrpo_jax.printable import printable
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.writer import Writer

@@ -21,7 +21,7 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from igrpo_jax.preemption import GRACE, RESUME
+from igrpo_jax.edges.preemption import GRACE, RESUME
 from igrpo_jax.records.allocator import ALLOCATOR
 from tests.chaos.child import PHASES
 

@@ -40,7 +40,7 @@ def announcing(function: Callable[..., Any], phase: str, descriptor: int) -> Cal
 def main(descriptor: int, arguments: list[str]) -> None:
     """A whole run; does not return."""
     import launch
-    from igrpo_jax.preemption import leave
+    from igrpo_jax.edges.preemption import leave
 
     for phase, (module, path) in PHASES.items():
         *owners, name = path.split(".")

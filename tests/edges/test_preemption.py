@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from igrpo_jax import preemption
-from igrpo_jax.preemption import RESUME, Preempted, Stop
+from igrpo_jax.edges import preemption
+from igrpo_jax.edges.preemption import RESUME, Preempted, Stop
 from sharding.processes import Processes
 from tests.sharding.test_processes import Store
 
