@@ -1,5 +1,4 @@
 """An experiment as values: nested frozen dataclasses, one default a field; `edges.checks` refuses what cannot be meant.
-meant.
 
 Names follow TRL where TRL has one. Totals only: nothing here knows how many devices there are.
 """

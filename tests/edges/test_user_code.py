@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from igrpo_jax.edges import user_code
 from igrpo_jax.config import Config, OptimConfig, RewardConfig, TrainConfig
+from igrpo_jax.edges import user_code
 from igrpo_jax.edges.user_code import load_config, path_of, run_file
 from igrpo_jax.rewards import load_rewards
 
