@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python benchmarks/corruption.py --count 1000 --seed 0
 
-Every file is damaged in one of the ways of `HARMS` and read as a run would read it. Right are the same values as before,
-and a ValueError of one line. Wrong are other exceptions (tracebacks), reading that does not end (hangs), other values
-where a checksum exists (silent), and records lost that were not damaged.
+Every file is damaged in one of the ways of `HARMS` and read as a run would read it. Right are the same values as
+before, and a ValueError of one line. Wrong are other exceptions (tracebacks), reading that does not end (hangs), other
+values where a checksum exists (silent), and records lost that were not damaged.
 """
 
 import argparse

@@ -263,7 +263,7 @@ def _no_warnings() -> Iterator[None]:
 
 
 def _silence_orbax() -> None:
-    """Keeps tracebacks of orbax's threads off the terminal: their errors are raised again, and said in one line."""
+    """Keeps orbax's errors and tracebacks off the terminal: they are raised again, and said in one line."""
     log = logging.getLogger("absl")
     if not any(getattr(one, "__name__", "") == _not_of_orbax.__name__ for one in log.filters):
         log.addFilter(_not_of_orbax)
@@ -271,7 +271,7 @@ def _silence_orbax() -> None:
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and "orbax" in record.pathname)
+    return "/orbax/" not in record.pathname or record.levelno < logging.ERROR
 
 
 def _hook(usual: Callable[[Any], Any]) -> Callable[[Any], None]:

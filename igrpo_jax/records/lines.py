@@ -48,6 +48,8 @@ def _read(path: Path, say: Callable[[str], None] | None) -> Iterator[tuple[dict[
     """Records with their bytes."""
     if not path.exists():
         return
+    if not path.is_file():
+        raise ValueError(f"{path} is no plain file; move it away")  # to read a pipe would be to wait for ever
     damaged = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

@@ -235,11 +235,9 @@ def _refuse_windows(family: str, config: dict[str, Any]) -> None:
         raise ValueError(f"config.json: use_sliding_window = {switch!r} is not implemented; implemented: False")
     if family not in ("qwen2", "qwen3") and window is not None:
         raise ValueError(f"config.json: sliding_window = {window!r} is not implemented; implemented: None")
-    kinds = [kind for kind in config.get("layer_types") or () if kind != "full_attention"]
+    kinds = sorted({str(kind)[:80] for kind in config.get("layer_types") or ()} - {"full_attention"})
     if kinds:
-        raise ValueError(
-            f"config.json: layer_types has {_short(kinds[0])}, not implemented; implemented: full_attention"
-        )
+        raise ValueError(f"config.json: layer_types has {_short(kinds)}, not implemented; implemented: full_attention")
 
 
 def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:

@@ -255,7 +255,7 @@ def read_index(directory: Path) -> dict[str, str]:
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{directory / INDEX} has no weight_map; download it again")
     for tensor, name in places.items():
-        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+        if not isinstance(name, str) or not name or name == ".." or Path(name).name != name or "\0" in name:
             raise ValueError(
                 f"{directory / INDEX}: weight_map has {str(name)[:80]!r} for {tensor[:80]}, which is no file of that "
                 "directory; download it again"

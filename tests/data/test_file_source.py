@@ -3,12 +3,16 @@ import csv
 import gzip
 import json
 import lzma
+import os
 from decimal import Decimal
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+
+from igrpo_jax.data import tables
+from igrpo_jax.data.files import read_file
 
 ROWS = [{"question": f"{i} + 1?", "answer": str(i + 1), "tags": ["a", str(i)]} for i in range(3)]
 
@@ -220,3 +224,37 @@ def test_a_home_directory(load, tmp_path, monkeypatch):
     (tmp_path / "a.jsonl").write_bytes(LINES)
     assert len(load("file:~/a.jsonl")) == len(load("file:~/*.jsonl")) == len(load("file:~")) == 3
     assert Path("~").exists() is False
+
+
+def test_a_damaged_page_of_parquet_is_noticed_where_it_has_a_checksum(tmp_path):
+    path = tmp_path / "data.parquet"
+    table = pyarrow.table({"question": [f"what is {i}?" for i in range(50)], "answer": ["1"] * 50})
+    pyarrow.parquet.write_table(table, path, write_page_checksum=True, use_dictionary=False, compression="none")
+    data = path.read_bytes()
+    place = data.index(b"what is 33?")
+    path.write_bytes(data[:place] + b"W" + data[place + 1 :])
+    with pytest.raises(ValueError, match=r"data\.parquet is no readable Parquet file .*fetch it again"):
+        read_file(str(path))
+
+
+def test_text_of_parquet_that_is_no_utf8_names_the_file(tmp_path):
+    path = tmp_path / "data.parquet"
+    text = pyarrow.array([b"\xff\xfe"], pyarrow.binary()).view(pyarrow.string())
+    pyarrow.parquet.write_table(pyarrow.table({"question": text, "answer": ["1"]}), path)
+    with pytest.raises(ValueError, match=r"data\.parquet is no readable Parquet file .*UTF8"):
+        read_file(str(path))
+
+
+def test_a_parquet_file_that_says_it_is_larger_than_memory_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "data.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["q"] * 2000, "answer": ["1"] * 2000}), path)
+    monkeypatch.setattr(tables.os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": 100}.__getitem__)
+    with pytest.raises(ValueError, match=r"it says to have \d+ bytes, and this machine's memory has 100; split it"):
+        read_file(str(path))
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.parquet", "data.csv.gz"])
+def test_a_pipe_is_no_data_file(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match="no such file"):
+        read_file(str(tmp_path / name))

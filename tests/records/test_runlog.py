@@ -1,6 +1,7 @@
 """What is written down survives a kill and says the same after resuming."""
 
 import json
+import os
 
 import pytest
 from rich.console import Console
@@ -128,3 +129,12 @@ def test_a_torn_last_line_goes_without_a_word_within_a_letter_too(cut, tmp_path)
     assert path.read_bytes() == LINES[0] + b"\n" and not log.console.export_text()
     (tmp_path / "metrics.jsonl").write_bytes(LINES[0] + b"\n" + "ä".encode()[:1])
     assert [record["step"] for record in read_metrics(tmp_path)] == [1]
+
+
+def test_a_pipe_in_place_of_a_log_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "samples.jsonl")
+    with pytest.raises(ValueError, match=r"samples\.jsonl is no plain file; move it away"):
+        open_log(tmp_path)
+    (tmp_path / "samples.jsonl").rename(tmp_path / "metrics.jsonl")
+    with pytest.raises(ValueError, match=r"metrics\.jsonl"):
+        read_metrics(tmp_path)

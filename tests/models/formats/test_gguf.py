@@ -1,6 +1,7 @@
 """GGUF files, written here from a golden model the way llama.cpp's converter writes them, and damaged in every way."""
 
 import json
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -197,5 +198,33 @@ def test_a_truncated_file_is_named(share, tmp_path):
 
 def test_other_files_are_named(tmp_path):
     (tmp_path / "model.gguf").write_text("<html>not found</html>" * 100)
-    with pytest.raises(ValueError, match="is corrupt or truncated"):
+    with pytest.raises(ValueError, match=r"is corrupt or truncated"):
         convert(tmp_path / "model.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("place", "form", "value"),
+    [(8, "<Q", 2**62), (16, "<Q", 2**62), (24, "<Q", 2**62), (24, "<Q", 2**40), (4, "<I", 7), (0, "4s", b"GGML")],
+)  # fmt: skip
+def test_counts_and_lengths_beyond_the_file_are_refused_at_once(place, form, value, tmp_path):
+    file = write(tmp_path / "model.gguf")
+    data = bytearray(file.read_bytes())
+    struct.pack_into(form, data, place, value)
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"is corrupt or truncated .*delete it and download it again"):
+        convert(file, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_list_of_numbers_longer_than_the_file_is_refused_at_once(tmp_path):
+    name = b"general.list"
+    head = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", len(name)) + name
+    (tmp_path / "model.gguf").write_bytes(head + struct.pack("<IIQ", 9, 4, 2**60))
+    with pytest.raises(ValueError, match=r"has 60 bytes, and something in its header 4611686018427387904"):
+        convert(tmp_path / "model.gguf", tmp_path / "out")
+
+
+@pytest.mark.parametrize("value", [0, 2**31, "text", True, [1, 2]])
+def test_numbers_of_another_kind_are_named(value, tmp_path):
+    with pytest.raises(ValueError, match=r"metadata llama\.attention\.head_count = .* must be a positive number"):
+        convert(write(tmp_path / "model.gguf", llama__attention__head_count=value), tmp_path / "out")

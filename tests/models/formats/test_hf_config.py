@@ -1,12 +1,13 @@
 """config.json of both transformers generations to our architecture and back, and everything that is refused."""
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
 
 from models.config import DecoderConfig, RopeScaling
-from models.formats.hf_config import from_hf, read_json, to_hf
+from models.formats.hf_config import READ, from_hf, read_json, to_hf
 from models.presets import PRESETS
 
 # As transformers 4 wrote Llama 3.2's.
@@ -233,3 +234,28 @@ def test_a_broken_json_file_is_one_line(text, tmp_path):
     with pytest.raises(ValueError, match=r"config\.json .*download it again") as error:
         read_json(tmp_path / "config.json")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [[], {}, "text", 3, True, [[]], {"a": []}, 1e400, -1, 10**400, "x" * 1000, [None]])
+@pytest.mark.parametrize("field", [*sorted(READ), "hidden_act", "attention_dropout", "quantization_config"])
+def test_json_of_the_wrong_shape_is_one_short_line_that_names_the_field(field, value):
+    try:
+        from_hf(LLAMA | {field: value})
+    except ValueError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1500
+        assert field in str(error) or "num_attention_heads" in str(error) or "head_dim" in str(error)
+
+
+def test_sizes_of_which_lists_are_made_are_bounded():
+    with pytest.raises(ValueError, match="num_hidden_layers = 1000000000000 is not implemented; at most 10000"):
+        from_hf(LLAMA | {"num_hidden_layers": 10**12})
+    with pytest.raises(ValueError, match="vocab_size = 1000000000000 is not implemented; at most 2147483647"):
+        from_hf(LLAMA | {"vocab_size": 10**12})
+
+
+def test_a_pipe_or_a_nest_of_lists_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    for name in ("pipe", "deep"):
+        with pytest.raises(ValueError, match=rf"{name}\.json cannot be read as JSON"):
+            read_json(tmp_path / f"{name}.json")
