@@ -96,7 +96,7 @@ def show(seen: list[Seen], records: list[dict]) -> None:
     print("steps  files  threads  resident MB  in use MB  arrays MB  objects  compiled  ms a step (median)")
     before = 0
     for one in seen:
-        part = sorted(r["step_time"] for r in records if before < r["step"] <= one.step and "step_time" in r)
+        part = sorted(r["step_time"] for r in records if before < r["step"] <= one.step and "step_time" in r) or [0.0]
         compiled = sum(r.get("compile/count", 0) for r in records if before < r["step"] <= one.step)
         print(
             f"{one.step:>5}  {one.files:>5}  {one.threads:>7}  {one.resident:>11.0f}  {one.used:>9.0f}  "
@@ -124,7 +124,6 @@ def main() -> None:
         status = launch.main(["--config", options.config, "--workdir", str(workdir), *sizes, *options.more])
         over.set()
         watcher.join()
-        seen.append(look(options.steps))
         show(seen, [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()])
         print(f"{options.steps} steps in {time.perf_counter() - began:.0f} s")
     sys.exit(status)
