@@ -207,5 +207,5 @@ def _apply(
     """
     metrics = whole_batch(reports) | {"grad_norm": optax.tree.norm(grads)}
     good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
-    state = adamw_step(state, grads, lr, optimizer=optimizer, good=good)
+    state = adamw_step(state, grads, lr, good, optimizer=optimizer)
     return state, metrics | {NONFINITE: 1.0 - good}

@@ -43,8 +43,7 @@ BLOWS = {
 
 @pytest.mark.parametrize("kind", BLOWS)
 def test_a_run_that_is_struck_again_and_again_loses_nothing(kind, place, alone):
-    told = endure(BLOWS[kind], place / kind, place / "cache", alone)
-    assert sum(outcome.seconds is not None for _, outcome in told) >= 6
+    assert len(endure(BLOWS[kind], place / kind, place / "cache", alone)) >= 6
 
 
 @pytest.mark.parametrize(("number", "victim"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0)])
