@@ -355,7 +355,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
 
     tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt, stop_ids=found.stop_ids)
-    warn(layout, prompter.warning)
+    layout.processes.warn(prompter.warning)
     stops = list(dict.fromkeys([*found.stop_ids, *prompter.stops(config.sampling.stop_strings)]))
     data = data or read_data(config, layout, found)
     longest = data.longest_prompt
@@ -366,7 +366,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
     )
     answers = max(shapes.completion, config.eval.max_completion_length if data.evals else 0)
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
-    warn(layout, beyond_positions(asked, answers, found.config.max_position))
+    layout.processes.warn(beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
     make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, **options)
     sampler = evaluator = make(pool=pool)
@@ -378,12 +378,6 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
         config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals,
         layout.processes.divide,
     )  # fmt: skip
-
-
-def warn(layout: Any, text: str | None) -> None:
-    """Says what is odd, if anything is, once for all processes."""
-    if text and layout.processes.first:
-        print(f"warning: {text}", file=sys.stderr)
 
 
 def write_export(config: Config, params: Any, found: Any, workdir: Path) -> None:

@@ -149,6 +149,11 @@ class Processes:
                 return False
         return True
 
+    def warn(self, text: str | None) -> None:
+        """Says what is odd, if anything is, in the first process."""
+        if text and self.first:
+            print(f"warning: {text}", file=sys.stderr)
+
     def _tell(self, name: str, value: Any, speakers: Any) -> list[Any]:
         number = self._told[name] = self._told.get(name, 0) + 1
         if self.index in speakers:

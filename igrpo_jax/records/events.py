@@ -8,7 +8,7 @@ from typing import Any
 
 def beginning(step: int) -> bytes:
     """The first events of a file; what earlier files have of `step` and later steps is not shown any more."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 
     start = SessionLog(status=SessionLog.START)
     return b"".join(
@@ -22,7 +22,7 @@ def beginning(step: int) -> bytes:
 
 def scalars(step: int, values: Mapping[str, float]) -> bytes:
     """One event for each value."""
-    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.summary import scalar
 
     return b"".join(
