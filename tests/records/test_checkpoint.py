@@ -181,3 +181,20 @@ def test_a_failed_save_is_said_at_once_and_the_next_one_is_tried(folder, monkeyp
     again = Checkpoints(folder, keep=2, say=said.append)
     assert again.latest() == 9 and not said
     again.close()
+
+
+def test_a_last_save_that_failed_is_tried_once_more_at_the_end(folder, monkeypatch):
+    calls, write = [], checksums.write_checksums
+
+    def first_no_room(folder):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        write(folder)
+
+    monkeypatch.setattr(checksums, "write_checksums", first_no_room)
+    said = []
+    checkpoints = Checkpoints(folder, keep=2, say=said.append)
+    checkpoints.save(6, STATE)
+    checkpoints.close()
+    assert len(said) == 1 and not checkpoints.unsaved and names(folder) == ["4", "6"]
