@@ -1,5 +1,4 @@
-"""An experiment as values: nested frozen dataclasses, one default a field; `igrpo_jax.checks` refuses what cannot be
-meant.
+"""An experiment as values: nested frozen dataclasses, one default a field; `edges.checks` refuses what cannot be meant.
 
 Names follow TRL where TRL has one. Totals only: nothing here knows how many devices there are.
 """
@@ -141,7 +140,12 @@ class RewardConfig:
     deadline: float = 5.0
     """Seconds one completion may be graded before its worker is killed."""
     memory_mb: int = 2048
-    """Address space of a grader process, MiB; a grader that needs more fails that item."""
+    """Address space of a grader process, MiB, beyond what it has after its imports; what needs more fails that item."""
+    call_deadline: float = 600.0
+    """Seconds that one call of a function of your own may take, on all completions that are graded together."""
+    errors: Literal["stop", "zero"] = "stop"
+    """What a failure of a function of your own does: `stop` ends the run and names the completion, `zero` gives such
+    completions 0 and counts them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +186,8 @@ class TrainConfig:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
     """Checkpoints kept."""
+    max_skipped: int = 5
+    """Steps in a row whose loss or gradient may be infinite or NaN; each is left out, one more ends the run."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates before the first and after the last step only."""
     sample_rows: int = 3

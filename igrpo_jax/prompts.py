@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igrpo_jax.chat import Chat, asked, control_tokens, probe, slot
 from igrpo_jax.config import PromptConfig
+from igrpo_jax.edges.chat import Chat, asked, broken, control_tokens, probe, slot
 from igrpo_jax.protocols import Tokenizer
 from igrpo_jax.types import Message, Question
 
@@ -29,6 +29,7 @@ class Prompter:
         """
         self._tokenizer, self._config = tokenizer, config
         self._chat = Chat(tokenizer, values=config.chat_template_kwargs, day=config.date)
+        self._marks = draft_marks(config.refine)
         self._silent = frozenset(_named(tokenizer)) | frozenset(stop_ids)
         try:
             self._chat.outline(probe("user"))
@@ -61,6 +62,8 @@ class Prompter:
     def refinement(self, question: Question, draft: Sequence[int], *, limit: int) -> list[int]:
         """Stage two's prompt tokens: the question, whole, then the draft between its markers.
 
+        A line of the draft that reads like one of the markers gets a space behind its first character.
+
         A draft of more than `max_draft_length` tokens keeps its tail, where the answer is, and is marked as cut; it is
         cut further should the prompt still exceed `limit` tokens (text that is cut and re-tokenized can grow).
         """
@@ -68,6 +71,8 @@ class Prompter:
         while True:
             tail = list(draft[-room:]) if room else []
             text = self.text(tail).strip()
+            if self._marks is not None:
+                text = self._marks.sub(broken, text)
             if tail and len(tail) < len(draft):
                 text = self._config.cut_mark + text
             prompt = self._encode(self._config.refine, question, draft=text)
@@ -149,6 +154,24 @@ def refinement_limit(prompter: Prompter, tokenizer: Tokenizer, config: PromptCon
     overhead = len(prompter.refinement("", [], limit=0)) - len(prompter.question(""))
     mark = len(tokenizer.encode(config.cut_mark, add_special_tokens=False))
     return longest_prompt + max(overhead, 0) + config.max_draft_length + mark + 8
+
+
+def draft_marks(template: str) -> re.Pattern | None:
+    """What opens and closes the draft in stage two's template: the lines next to it, in any case and with any blanks.
+
+    Words alone (`Draft:`) are markers only at the beginning of a line. A mere bracket around the draft is none, for
+    drafts hold many.
+    """
+    before, found, after = template.replace("{question}", "").partition("{draft}")
+    if not found:
+        return None
+    patterns = []
+    for lines in (before.splitlines()[::-1], after.splitlines()):
+        words = next((line.split() for line in lines if line.strip()), [])
+        if any(character.isalnum() for word in words for character in word):
+            plain = all(word.strip(".,:;!?").isalnum() for word in words)
+            patterns.append((r"^[^\S\n]*" if plain else "") + r"[^\S\n]*".join(map(re.escape, words)))
+    return re.compile("|".join(patterns), re.IGNORECASE | re.MULTILINE) if patterns else None
 
 
 def _fill(template: str, **values: str) -> str:

@@ -234,9 +234,8 @@ def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, m
 def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, capsys, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     assert launch.main([*ARGUMENTS, "--job", "evaluate", "--mesh", "8x1", "--workdir", str(alone)]) == 0
-    output = capsys.readouterr().out
-    results = json.loads(output[output.index("{") :])
-    assert results.pop("step") == STEPS
+    results = json.loads(capsys.readouterr().out)
+    assert (results.pop("step"), results.pop("model")) == (STEPS, f"step {STEPS} of {alone}")
     logged = {name: value for name, value in records(alone)[-1].items() if name.startswith("eval/")}
     assert results == pytest.approx(logged, abs=1e-6)
 
@@ -264,3 +263,19 @@ def test_another_model_in_the_workdir_is_refused_and_nothing_changes(alone, cach
     assert launch.main(["--config", "smoke.py", "--workdir", str(workdir), "--model.source", str(model)]) == 2
     assert "holds a run of another model" in capsys.readouterr().err
     assert (workdir / "config.json").read_bytes() == before
+
+
+def test_faults_are_left_out_and_too_many_in_a_row_end_the_run(tmp_path, cache, monkeypatch, capsys, quick_compile):
+    """A loss that is NaN at every step: nothing is learned from it, and nothing of it is saved."""
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    gradients = importlib.import_module("igrpo_jax.learning.gradients")
+    loss = gradients.igrpo_loss
+    monkeypatch.setattr(gradients, "igrpo_loss", lambda *given: (loss(*given)[0] * np.float32("nan"), loss(*given)[1]))
+    workdir = tmp_path / "run"
+    command = ["--config", "smoke.py", "--mesh", "8x1", "--workdir", str(workdir), "--data.eval", "--train.save-every"]
+    assert launch.main([*command, "1", "--train.max-skipped", "2"]) == 2
+    error = capsys.readouterr().err
+    assert "the last 3 steps up to 3 was infinite or NaN (loss nan" in error and "grad_norm" in error
+    assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0]
+    assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
+    assert not (workdir / "export").exists()

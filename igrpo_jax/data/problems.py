@@ -110,7 +110,7 @@ def _map_golds(config: RewardConfig, check: Callable[[str], bool], golds: Iterab
     golds = list(golds)
     if len(golds) < SERIAL_GOLDS:
         return [check(gold) for gold in golds]
-    from igrpo_jax.rewards.pool import GraderPool
+    from igrpo_jax.rewards.workers.pool import GraderPool
 
     with GraderPool(config.workers, config.deadline, config.memory_mb) as pool:
         return [bool(verdict) for verdict in pool.map(check, [(gold,) for gold in golds])]

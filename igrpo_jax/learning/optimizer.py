@@ -1,12 +1,12 @@
 """AdamW: the state that training changes, the learning rate of a step, and the step itself."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from igrpo_jax.config import OptimConfig
 from igrpo_jax.types import PyTree
@@ -38,7 +38,7 @@ def learning_rate(step: int, steps: int, config: OptimConfig) -> float:
     return config.learning_rate * (low + (1 - low) * 0.5 * (1 + float(np.cos(np.pi * progress))))
 
 
-def adamw(config: OptimConfig) -> optax.GradientTransformation:
+def adamw(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
     """Global-norm clip and AdamW, all but the factor -lr: the learning rate is a traced argument of `adamw_step`."""
 
     def clip(grads: PyTree, _: PyTree) -> PyTree:
@@ -50,14 +50,56 @@ def adamw(config: OptimConfig) -> optax.GradientTransformation:
 
     return optax.chain(
         optax.stateless(clip),
-        optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.adam_epsilon),
+        _adam(config),
         optax.add_decayed_weights(config.weight_decay),
     )
 
 
+def _adam(config: OptimConfig) -> optax.GradientTransformationExtraArgs:
+    """`optax.scale_by_adam`, whose moments and count stay as they are where a step is not `good`.
+
+    What comes out is made of the moments that were chosen. Made of the new ones, and chosen from afterwards, both
+    would exist at once: a second gradient and more.
+    """
+    init = optax.scale_by_adam(b1=config.beta1, b2=config.beta2, eps=config.adam_epsilon).init
+
+    def step(updates: PyTree, state: Any, params: PyTree = None, **extra: Any) -> tuple[PyTree, Any]:
+        good, count = extra["good"], optax.safe_increment(state.count)
+        mu = chosen(good, optax.tree.update_moment(updates, state.mu, config.beta1, 1), state.mu)
+        nu = chosen(good, optax.tree.update_moment_per_elem_norm(updates, state.nu, config.beta2, 2), state.nu)
+        means = optax.tree.bias_correction(mu, config.beta1, count)
+        squares = optax.tree.bias_correction(nu, config.beta2, count)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + config.adam_epsilon), means, squares)
+        return updates, optax.ScaleByAdamState(chosen(good, count, state.count), mu, nu)
+
+    return optax.GradientTransformationExtraArgs(init, step)
+
+
+def chosen(good: Bool[Array, ""], new: PyTree, old: PyTree) -> PyTree:
+    """The new numbers where `good`, else the old ones.
+
+    Number by number and not by a conditional, for which a GPU would ask the host.
+    """
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), new, old)
+
+
 def adamw_step(
-    state: TrainState, grads: PyTree, lr: Float[Array, ""], *, optimizer: optax.GradientTransformation
+    state: TrainState,
+    grads: PyTree,
+    lr: Float[Array, ""],
+    good: Bool[Array, ""],
+    *,
+    optimizer: optax.GradientTransformationExtraArgs,
 ) -> TrainState:
-    """θ - lr · update, where the update is what `adamw` makes of the gradient of the whole batch."""
-    updates, moments = optimizer.update(grads, state.moments, state.params)
-    return TrainState(jax.tree.map(lambda p, u: p - lr * u, state.params, updates), moments)
+    """θ - lr · update, where the update is what `adamw` makes of the gradient of the whole batch.
+
+    Where the step is not `good` the state stays as it is, moments and their count included.
+    """
+    updates, moments = optimizer.update(grads, state.moments, state.params, good=good)
+    params = jax.tree.map(lambda p, u: p - lr * u, state.params, updates)
+    return TrainState(chosen(good, params, state.params), moments)
+
+
+def is_finite(state: TrainState) -> Bool[Array, ""]:
+    """Whether every number of the parameters and the moments is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()

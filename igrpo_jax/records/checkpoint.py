@@ -53,6 +53,10 @@ class Checkpoints:
         self._judged: dict[int, str | None] = {}
         self._watcher: threading.Thread | None = None
         self._last: tuple[int, TrainState] | None = None
+        for step in self._steps():
+            for file in (self._directory / str(step)).rglob("*"):
+                if not (file.is_file() or file.is_dir()):
+                    raise ValueError(f"{file} is no plain file; move it away")  # to read a pipe is to wait for ever
         self._keep = keep
         self._open()
         _silence_orbax()
@@ -131,6 +135,10 @@ class Checkpoints:
         """The parameters alone, as `restore` has them."""
         unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
         return self.restore(step, placed._replace(moments=unread)).params
+
+    def wait(self) -> None:
+        """Waits until everything is on disk, or has failed and was said to."""
+        self._settle()
 
     def close(self) -> None:
         """Waits until everything is on disk, or has failed and was said to; a last save that failed is tried again."""

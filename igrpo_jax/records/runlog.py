@@ -13,7 +13,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.writer import Writer
@@ -62,7 +64,7 @@ class RunLog:
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
-        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Records metrics after `step` completed steps; evaluations are records of their own."""
@@ -137,8 +139,13 @@ def overview(run: Any) -> Any:
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }
     for name, value in rows.items():
-        table.add_row(name, value)
+        table.add_row(name, plain(value))
     return table
+
+
+def plain(value: Any) -> Text:
+    """A cell in which nothing is markup or a control code."""
+    return Text(printable(str(value)))
 
 
 def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -150,7 +157,7 @@ def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
         draft = "" if row["draft"] is None else f"{row['draft'][-200:]} ({row['draft_reward']:g})"
         cells = (row["question"][-200:], draft, row["refinement"][-200:], f"{row['reward']:g}")
         cells += (f"{row['advantage']:+.2f}", str(row["parsed"]), str(row["gold"]))
-        table.add_row(*(cell.replace("[", "\\[") for cell in cells))
+        table.add_row(*map(plain, cells))
     return table
 
 
@@ -179,11 +186,11 @@ def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Tabl
     names += ("completions/mean_length", "completions/clipped_ratio", "grad_norm", "step_time", "tokens_per_s/sample")
     for name in names:
         if steps and name in steps[0]:
-            table.add_row(name, *(_number(mean_of(part, name)) for part in (first, last)))
+            table.add_row(plain(name), *(_number(mean_of(part, name)) for part in (first, last)))
     if evals:
         table.add_section()
         for name in [n for n in evals[0] if n.startswith("eval/")]:
-            table.add_row(name, *(_number(r.get(name)) for r in (evals[0], evals[-1])))
+            table.add_row(plain(name), *(_number(r.get(name)) for r in (evals[0], evals[-1])))
     return table
 
 

@@ -17,6 +17,7 @@ FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
+    "train.max_skipped",
     *("train.sample_rows", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.

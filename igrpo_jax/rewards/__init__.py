@@ -3,9 +3,9 @@
 from igrpo_jax.rewards.compare import compare, gold_is_parsable
 from igrpo_jax.rewards.extract import extract_answer
 from igrpo_jax.rewards.load import load_rewards
-from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.score import Rewards, Scores
 from igrpo_jax.rewards.verdict import REASONS, Verdict
+from igrpo_jax.rewards.workers.pool import GraderPool
 
 __all__ = [
     "REASONS",

@@ -6,8 +6,8 @@ from typing import Any
 from igrpo_jax.rewards import gym as gym_scorers
 from igrpo_jax.rewards.compare import compare_symbolic, compare_text, warm_up
 from igrpo_jax.rewards.extract import extract_answer
-from igrpo_jax.rewards.pool import GraderPool
 from igrpo_jax.rewards.verdict import Verdict
+from igrpo_jax.rewards.workers.pool import GraderPool
 
 Reward = Callable[..., list[Any]]
 """`fn(prompts, completions, **columns) -> list[float | None]`: a number a completion, None where it does not apply."""

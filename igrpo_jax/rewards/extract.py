@@ -25,7 +25,7 @@ _LINKED = re.compile(
 def extract_answer(completion: str) -> str | None:
     r"""Reads the final answer of a completion, None if there is none.
 
-    Where a `</think>` is followed by an answer, only the text after the last one counts. Among well-formed
+    Thoughts are no answer: only what follows the last `</think>` counts, and in front of a `<think>`. Among well-formed
     `\boxed{...}` (also `\fbox{...}`, `\boxed 5`) and `<answer>...</answer>` the last one counts, with a box in front of
     it if there is nothing but `,` or `and` between; a box inside `<answer>` is unpacked. A box that never closes is
     none. What is said behind `final answer is` counts where it stands behind these. Without any, the last expression
@@ -37,9 +37,7 @@ def extract_answer(completion: str) -> str | None:
     '1,250.5'
     """
     completion = ascii_digits(completion)
-    _, tag, rest = completion.rpartition("</think>")
-    found = _read(rest) if tag else None
-    return _read(completion) if found is None else found
+    return _read(completion.rpartition("</think>")[2].partition("<think>")[0])
 
 
 def gold_text(gold: str) -> str:

@@ -1,28 +1,22 @@
 """Several rewards as one: calls them, checks what they return, and adds them up."""
 
-import inspect
 import math
-import numbers
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from igrpo_jax.rewards.builtin import Reward
-from igrpo_jax.rewards.pool import GraderPool
+from igrpo_jax.rewards.calls import LARGEST, called, parameters_of
 from igrpo_jax.rewards.verdict import Verdict
+from igrpo_jax.rewards.workers.pool import GraderPool
 
 VERIFIERS = ("accuracy", "gym")
 """Functions that say whether an answer is right, by name, the one that decides first; 1 is right, less is not."""
 
 GIVEN = ("prompts", "completions", "completion_ids", "ended")
 """Columns that every call has, whatever the data."""
-
-_PATCHED = threading.RLock()
 
 
 class Scores(NamedTuple):
@@ -85,10 +79,22 @@ class Rewards:
       functions: rewards with TRL's signature by name, in order.
       weights: one number a function.
       pool: closed together with this.
+      apart: the pool of the user's own functions, likewise.
+      errors: "stop": what is no reward is an error; "zero": a row for which a function of the user's own raises, runs
+        out of time or memory, or returns no finite number, gets 0 from it and a reason.
     """
 
-    def __init__(self, functions: Mapping[str, Reward], *, weights: Sequence[float | int], pool: GraderPool):
-        self._functions, self._weights, self._pool = dict(functions), tuple(weights), pool
+    def __init__(
+        self,
+        functions: Mapping[str, Reward],
+        *,
+        weights: Sequence[float | int],
+        pool: GraderPool,
+        apart: GraderPool | None = None,
+        errors: str = "stop",
+    ):
+        self._functions, self._weights, self._errors = dict(functions), tuple(weights), errors
+        self._pools = [pool] if apart is None else [pool, apart]
 
     def __enter__(self) -> "Rewards":
         return self
@@ -101,11 +107,12 @@ class Rewards:
     @property
     def needed(self) -> set[str]:
         """The columns of the data that some function cannot do without."""
-        return set().union(*(_parameters(function)[1] for function in self._functions.values())) - set(GIVEN)
+        return set().union(*(parameters_of(function)[1] for function in self._functions.values())) - set(GIVEN)
 
     def close(self) -> None:
-        """Ends the grader processes."""
-        self._pool.close()
+        """Ends the grader processes, also while another thread waits for them; its call then raises."""
+        for pool in self._pools:
+            pool.close()
 
     def score(self, prompts: Sequence[Any], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Scores:
         """Rewards n completions.
@@ -117,11 +124,14 @@ class Rewards:
             prompts and completions, if they have a parameter of that name or `**`.
 
         Raises:
-          ValueError: if a function needs a column that is not there, raises, or returns something else than one finite
-            number or None a completion; or if no function applies to a completion.
+          ValueError: if a function needs a column that is not there, raises, overruns its deadline, or returns
+            something else than one finite number or None a completion; if no function applies to a completion; if the
+            sum is beyond float32.
         """
+        everything = {**columns, "prompts": prompts, "completions": completions}
         results = {
-            name: _call(name, function, prompts, completions, columns) for name, function in self._functions.items()
+            name: called(name, function, everything, len(completions), errors=self._errors)
+            for name, function in self._functions.items()
         }
         each = {name: np.array([math.nan if v is None else v for v in result]) for name, result in results.items()}
         stacked = np.stack(list(each.values()))
@@ -131,6 +141,12 @@ class Rewards:
                 "add a reward function that applies to every row, or drop such rows from the data"
             )
         total = np.asarray(self._weights, np.float64) @ np.nan_to_num(stacked)
+        if len(beyond := np.flatnonzero(~(np.abs(total) <= LARGEST))):
+            values = ", ".join(f"{name} {result[beyond[0]]}" for name, result in results.items())
+            raise ValueError(
+                f"the rewards of completion {beyond[0]} add up to {total[beyond[0]]:g}, beyond float32 ({values}); "
+                "lower reward.weights, or scale what the functions return"
+            )
         parsed, reasons = _explained(list(results.values()))
         return Scores(
             total=total.astype(np.float32),
@@ -142,89 +158,6 @@ class Rewards:
         )
 
     __call__ = score
-
-
-def _call(
-    name: str,
-    function: Reward,
-    prompts: Sequence[Any],
-    completions: Sequence[str],
-    columns: Mapping[str, Sequence[Any]],
-) -> list[float | None]:
-    """One function's results, checked."""
-    given = _arguments(name, function, {**columns, "prompts": prompts, "completions": completions})
-    with _refused_signals() as refused:
-        try:
-            result, error = function(**given), None
-        except Exception as raised:
-            result, error = None, raised
-    if refused:
-        raise ValueError(
-            f"reward {name!r} sets a signal handler, which Python allows in the main thread only, and rewards run in "
-            "another, so what it returns is no verdict; do without: math_verify takes parse(..., parsing_timeout=None) "
-            "and verify(..., timeout_seconds=None), and the built-in reward accuracy has deadlines of its own"
-        ) from error
-    if error is not None:
-        raise ValueError(
-            f"reward {name!r} raised {type(error).__name__}: {error}; it must return one number or None a completion"
-        ) from error
-    wanted = f"it must return a list of {len(completions)} finite numbers or None, one a completion"
-    if not isinstance(result, list | tuple | np.ndarray):
-        raise ValueError(f"reward {name!r} returned {type(result).__name__} {str(result)[:80]!r}; {wanted}")
-    if len(result) != len(completions):
-        raise ValueError(f"reward {name!r} returned {len(result)} values for {len(completions)} completions; {wanted}")
-    for index, value in enumerate(result):
-        number = isinstance(value, numbers.Real | np.bool_)
-        if value is not None and not (number and math.isfinite(value)):
-            raise ValueError(f"reward {name!r} returned {value!r} for completion {index}; {wanted}")
-    return [value if value is None or isinstance(value, Verdict) else float(value) for value in result]
-
-
-def _arguments(name: str, function: Reward, columns: Mapping[str, Sequence[Any]]) -> dict[str, Sequence[Any]]:
-    """The columns that a function takes, as lists of its own."""
-    named, needed = _parameters(function)
-    missing = sorted(needed - set(columns))
-    if missing:
-        raise ValueError(
-            f"reward {name!r} needs the column {', '.join(missing)}, but the data has "
-            f"{', '.join(sorted(set(columns) - {'prompts', 'completions'})) or 'none'}; choose a data source that has "
-            "it, or another reward"
-        )
-    return {key: list(values) for key, values in columns.items() if named is None or key in named}
-
-
-def _parameters(function: Reward) -> tuple[set[str] | None, set[str]]:
-    """The names of a function's parameters, None where it takes any, and of those without a default."""
-    parameters = inspect.signature(function).parameters.values()
-    own = [p for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    needed = {p.name for p in own if p.default is p.empty}
-    return None if any(p.kind is p.VAR_KEYWORD for p in parameters) else {p.name for p in own}, needed
-
-
-@contextmanager
-def _refused_signals() -> Iterator[list[int]]:
-    """The numbers of the signals whose handlers this thread tries to set inside, where Python refuses that.
-
-    A reward may swallow Python's error: recipes have `except Exception: return 0.0` around math_verify, whose timeouts
-    are alarms.
-    """
-    refused: list[int] = []
-    here = threading.current_thread()
-    if here is threading.main_thread():
-        yield refused
-        return
-
-    def noting(number: int, handler: Any) -> Any:
-        if threading.current_thread() is here:
-            refused.append(number)
-        return original(number, handler)
-
-    with _PATCHED:
-        original, signal.signal = signal.signal, noting
-        try:
-            yield refused
-        finally:
-            signal.signal = original
 
 
 def _explained(results: list[list[float | None]]) -> tuple[list[str | None], list[str]]:

@@ -148,6 +148,7 @@ def test_a_step_is_adamw_on_the_gradient_of_the_loss(policy, stepped):
         {
             "loss": float(loss),
             "grad_norm": norm,
+            "update/nonfinite": 0.0,
             "entropy": float(np.asarray(scored.entropy)[own].mean()),
             "sampling/logp_difference/mean": gap.mean(),
             "sampling/logp_difference/max": gap.max(),
@@ -166,6 +167,8 @@ def test_clipping_makes_no_second_gradient(one):
     memory = one.learner.optimizer_program(reports).lower().compile().memory_analysis()
     gradient = sum(x.nbytes for x in jax.tree.leaves(one.policy))
     assert memory.temp_size_in_bytes < 0.5 * gradient
+    # Nor does leaving a step out make a second state: the new one lies where the old one was.
+    assert memory.alias_size_in_bytes >= sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one.learner.placed))
 
 
 def test_a_gradient_below_the_limit_is_not_clipped(make_layout, policy, stepped):

@@ -1,5 +1,7 @@
 """What is read out of checkpoints, and what reading leaves alone."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -198,3 +200,11 @@ def test_a_last_save_that_failed_is_tried_once_more_at_the_end(folder, monkeypat
     checkpoints.save(6, STATE)
     checkpoints.close()
     assert len(said) == 1 and not checkpoints.unsaved and names(folder) == ["4", "6"]
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "default/_METADATA", "default/checksums.json"])
+def test_a_pipe_in_a_checkpoint_is_refused(name, folder):
+    (folder / "4" / name).unlink()
+    os.mkfifo(folder / "4" / name)
+    with pytest.raises(ValueError, match=rf"4/{name} is no plain file; move it away"):
+        Checkpoints(folder, keep=None)

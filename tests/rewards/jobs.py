@@ -1,5 +1,6 @@
 """Functions that tests run in grader processes, and rewards that tests load by path."""
 
+import os
 import signal
 import sys
 
@@ -17,6 +18,16 @@ def main_module() -> str:
 
 def ignores_interrupts() -> bool:
     return signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def above_the_guard() -> int:
+    """The process id of a grader's grandparent."""
+    with open(f"/proc/{os.getppid()}/stat") as file:
+        return int(file.read().rsplit(")", 1)[1].split()[1])
+
+
+def uses_memory(size: int) -> int:
+    return len("x" * size)
 
 
 def length(prompts, completions, **columns):

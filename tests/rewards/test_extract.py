@@ -104,9 +104,10 @@ BESIDE = [
 ]
 THOUGHTS = [
     (r"<think>\boxed{1}</think> The answer is 2.", "2"),
-    (r"<think>\boxed{1}</think>", "1"),
+    (r"<think>\boxed{1}</think>", None),
     (r"maybe 1</think>\boxed{2}</think>\boxed{3}", "3"),
-    (r"<think>\boxed{1} cut", "1"),
+    (r"<think>\boxed{1} cut", None),
+    (r"It is \boxed{1}. <think>or \boxed{2}", "1"),
 ]
 
 

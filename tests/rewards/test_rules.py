@@ -21,11 +21,11 @@ def rows(columns: int) -> list[tuple[str, ...]]:
     return found
 
 
-READ, COMPARED = rows(3), rows(4)
+READ, COMPARED, TRIED = rows(3), rows(4), rows(5)
 
 
 def test_the_page_has_rules():
-    assert len(READ) >= 15 and len(COMPARED) >= 75
+    assert len(READ) >= 15 and len(COMPARED) >= 75 and len(TRIED) >= 15
     assert {paid for *_, paid in COMPARED} == {"0", "1"}
 
 
@@ -39,3 +39,10 @@ def test_what_is_the_same(gold, answer, paid):
     verdict = compare(answer, gold)
     assert float(verdict) == float(paid), verdict.message
     assert verdict.reason not in ("error", "bad_gold", "timeout")
+
+
+@pytest.mark.parametrize(("gold", "completion", "answer", "paid"), TRIED)
+def test_guessing_is_not_paid(gold, completion, answer, paid):
+    found = extract_answer(completion)
+    assert (found or "") == answer
+    assert float(0 if found is None else compare(found, gold)) == float(paid)

@@ -20,7 +20,7 @@ def meaning(node: Node) -> Node:
     and neither do steps of a calculation in front of its result.
 
     Raises:
-      ReadError: for a chain of equations, or too many signs.
+      ReadError: for a chain of equations, numbers that are not equal, or too many signs.
     """
     if node.kind != "list":
         found = [_element(variant) for variant in _variants(node)]
@@ -87,6 +87,8 @@ def _element(node: Node) -> Node:
     while len(sides) > 1 and _is_words(sides[0]):
         del sides[0]
     sides = [_element(side) for side in sides]
+    if set(node.value) == {"="} and len({side.value for side in sides if _is_whole(side)}) > 1:
+        raise ReadError("whole numbers that differ are not equal")
     if len(sides) == 1:
         return sides[0]
     if _is_name(sides[0]):
@@ -98,6 +100,10 @@ def _element(node: Node) -> Node:
     if len(sides) == 2:
         return Node("equation", tuple(sides))
     raise ReadError("a chain of equations")
+
+
+def _is_whole(node: Node) -> bool:
+    return node.kind == "number" and node.value == int(node.value)
 
 
 def _is_words(node: Node) -> bool:

@@ -6,8 +6,10 @@ that: wherever one of them would become a control token, it is encoded as what i
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import date
 from itertools import takewhile
+from threading import Thread
 from typing import Any, NamedTuple
 
 from igrpo_jax.protocols import Tokenizer
@@ -18,6 +20,7 @@ _BRACKETED = re.compile(r"[<\[{]+[^\s<>\[\]{}]+[>\]}]+")
 """`<|user|>`, `[/INST]`, `<<SYS>>`."""
 
 _TODAY = re.compile(r"""strftime_now\(\s*(['"])(.*?)\1\s*\)""")
+TEMPLATE_SECONDS = 30.0  # for the first rendering of a template, which is a program of strangers
 _PROBES = (("system", "user", "assistant", "user"), ("user", "assistant", "user"), ("user",))
 
 
@@ -83,7 +86,7 @@ class Chat:
         Raises:
           ValueError: the template refuses these messages, or leaves one out.
         """
-        texts = [text if self._markers is None else self._markers.sub(_broken, text) for text in texts]
+        texts = [text if self._markers is None else self._markers.sub(broken, text) for text in texts]
         outline = self.outline(messages)
         tokens = self._encode(self._render(_filled(messages, texts)))
         if self._literal is not None and self._controls_in(tokens) != outline.controls:
@@ -96,11 +99,11 @@ class Chat:
         """Messages with slots, rendered.
 
         Raises:
-          ValueError: the template refuses such messages, or leaves one out.
+          ValueError: the template refuses such messages, leaves one out, or does not end.
         """
         key = tuple((message["role"], message["content"]) for message in messages)
         if key not in self._outlines:
-            pieces = _SLOT.split(self._render(messages))
+            pieces = _SLOT.split(_in_time(lambda: self._render(messages)))
             for role, content in key:
                 if not set(_SLOT.findall(content)) <= set(pieces[1::2]):
                     raise ValueError(f"the model's chat template leaves out what the {role} says")
@@ -134,6 +137,23 @@ class Chat:
             for name in names:
                 text = text.replace(name, "")
         return text
+
+
+def _in_time(render: Callable[[], str]) -> str:
+    """What rendering gives; a ValueError if it takes too long, when it goes on in its thread until the run ends."""
+    rendered: Future[str] = Future()
+
+    def run() -> None:
+        try:
+            rendered.set_result(render())
+        except BaseException as error:
+            rendered.set_exception(error)
+
+    Thread(target=run, daemon=True, name="chat-template").start()
+    try:
+        return rendered.result(TEMPLATE_SECONDS)
+    except TimeoutError:
+        raise ValueError(f"the model's chat template does not end within {TEMPLATE_SECONDS:g} s") from None
 
 
 class Literal:
@@ -265,7 +285,7 @@ def _lines(text: str, *, first: bool) -> list[str]:
     return patterns
 
 
-def _broken(match: re.Match) -> str:
+def broken(match: re.Match) -> str:
     """A marker with a space behind its first character."""
     blanks = len(match[0]) - len(match[0].lstrip())
     return f"{match[0][: blanks + 1]} {match[0][blanks + 1 :]}"

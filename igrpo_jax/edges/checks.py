@@ -29,6 +29,7 @@ AT_LEAST = {
     "train.logprob_chunk": 1,
     "train.save_every": 1,
     "train.keep": 1,
+    "train.max_skipped": 0,
     "train.eval_every": 0,
     "train.sample_rows": 0,
     "eval.num_samples": 1,
@@ -46,6 +47,7 @@ ABOVE_ZERO = {
     "sampling.temperature": "equal completions teach nothing; greedy evaluation is eval.temperature 0",
     "algorithm.epsilon_high": "leave it out for epsilon",
     "reward.deadline": "in seconds",
+    "reward.call_deadline": "in seconds",
     "optim.adam_epsilon": "it keeps AdamW from dividing by 0",
     "optim.max_grad_norm": "0 would freeze training; for no clipping give a large one",
 }

@@ -1,0 +1,167 @@
+"""One call of one reward function: what it is given, where it runs, and what counts as its result."""
+
+import math
+import numbers
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from igrpo_jax.rewards.importing import parameters
+from igrpo_jax.rewards.own import Failed, Own
+from igrpo_jax.rewards.verdict import Verdict
+
+LARGEST = float(np.finfo(np.float32).max)
+
+_FIXES = {
+    "timeout": "took longer than reward.call_deadline, {deadline:g} s; raise that, or make it faster",
+    "memory": "needed more memory than reward.memory_mb; raise that, or load what is large when the module is imported",
+}
+_PATCHED = threading.RLock()
+
+
+def called(
+    name: str, function: Callable[..., Any], columns: Mapping[str, Sequence[Any]], size: int, *, errors: str
+) -> list[float | None]:
+    """One function's results for n completions, checked.
+
+    Args:
+      name: of the function, for what errors say.
+      function: one of TRL's signature; an `Own` runs in its process, others here.
+      columns: everything that there is by name, each of n values.
+      size: n.
+      errors: "stop" or "zero", as in `config.RewardConfig`.
+
+    Raises:
+      ValueError: see `Rewards.score`.
+    """
+    given = _arguments(name, function, columns)
+    wanted = f"it must return a list of {size} finite numbers or None, one a completion"
+    result = (
+        _apart(name, function, given, wanted, errors) if isinstance(function, Own) else _here(name, function, given)
+    )
+    if not isinstance(result, list | tuple | np.ndarray):
+        raise ValueError(f"reward {name!r} returned {type(result).__name__} {str(result)[:80]!r}; {wanted}")
+    if len(result) != size:
+        raise ValueError(f"reward {name!r} returned {len(result)} values for {size} completions; {wanted}")
+    values: list[float | None] = []
+    for index, value in enumerate(result):
+        if value is None or _is_finite(value):
+            values.append(value if value is None or isinstance(value, Verdict) else float(value))
+            continue
+        message = f"reward {name!r} returned {value!r} for completion {index}; {wanted}"
+        if errors == "stop":
+            raise ValueError(f"{message}, within float32 (--reward.errors zero takes 0 instead)")
+        values.append(Verdict(0.0, "error", message=message))
+    return values
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[set[str] | None, set[str]]:
+    """The names of a function's parameters, None where it takes any, and of those without a default."""
+    return function.parameters if isinstance(function, Own) else parameters(function)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, numbers.Real | np.bool_) and math.isfinite(value) and abs(float(value)) <= LARGEST
+
+
+def _arguments(name: str, function: Callable[..., Any], columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The columns that a function takes, as lists of its own."""
+    named, needed = parameters_of(function)
+    missing = sorted(needed - set(columns))
+    if missing:
+        raise ValueError(
+            f"reward {name!r} needs the column {', '.join(missing)}, but the data has "
+            f"{', '.join(sorted(set(columns) - {'prompts', 'completions'})) or 'none'}; choose a data source that has "
+            "it, or another reward"
+        )
+    return {key: list(values) for key, values in columns.items() if named is None or key in named}
+
+
+def _apart(name: str, function: Own, given: Mapping[str, list[Any]], wanted: str, errors: str) -> list[Any]:
+    """The results of a function of the user's own; where it fails, by row or as an error that names one."""
+    try:
+        return function(**given)
+    except TypeError as error:
+        raise ValueError(f"reward {name!r} returned {error}; {wanted}") from error
+    except Failed as failed:
+        if errors == "zero":
+            _warn(name, failed)
+            return function.each(given, failed)
+        row = function.row(given, failed)
+        raise ValueError(_told(name, function, failed, row)) from failed
+
+
+def _told(name: str, function: Own, failed: Failed, row: int | None) -> str:
+    verdict = failed.verdict
+    if verdict.reason in _FIXES:
+        what = _FIXES[verdict.reason].format(deadline=function.deadline)
+    elif "process" in verdict.message:
+        what = f"ended badly: {verdict.message}; it must return one number or None a completion"
+    else:
+        what = f"raised {verdict.message}; it must return one number or None a completion"
+    where = "" if row is None else f" (completion {row} alone does it)"
+    return f"reward {name!r} {what}{where}; with --reward.errors zero such completions get 0"
+
+
+def _warn(name: str, failed: Failed) -> None:
+    if (name, failed.verdict.reason) not in _WARNED:
+        _WARNED.add((name, failed.verdict.reason))
+        print(
+            f"reward {name!r} failed ({failed.verdict.message or failed.verdict.reason}); completions with which it "
+            "does get 0 and are counted as timeouts or errors",
+            file=sys.stderr,
+        )
+
+
+_WARNED: set[tuple[str, str]] = set()
+
+
+def _here(name: str, function: Callable[..., Any], given: Mapping[str, list[Any]]) -> Any:
+    """What a function returns that runs in this process: a built-in one, or one that was handed over as it is."""
+    with _refused_signals() as refused:
+        try:
+            result, error = function(**given), None
+        except Exception as raised:
+            result, error = None, raised
+    if refused:
+        raise ValueError(
+            f"reward {name!r} sets a signal handler, which Python allows in the main thread only, and rewards run in "
+            "another, so what it returns is no verdict; do without: math_verify takes parse(..., parsing_timeout=None) "
+            "and verify(..., timeout_seconds=None), and the built-in reward accuracy has deadlines of its own"
+        ) from error
+    if error is not None:
+        raise ValueError(
+            f"reward {name!r} raised {type(error).__name__}: {error}; it must return one number or None a completion"
+        ) from error
+    return result
+
+
+@contextmanager
+def _refused_signals() -> Iterator[list[int]]:
+    """The numbers of the signals whose handlers this thread tries to set inside, where Python refuses that.
+
+    A reward may swallow Python's error: recipes have `except Exception: return 0.0` around math_verify, whose timeouts
+    are alarms.
+    """
+    refused: list[int] = []
+    here = threading.current_thread()
+    if here is threading.main_thread():
+        yield refused
+        return
+
+    def noting(number: int, handler: Any) -> Any:
+        if threading.current_thread() is here:
+            refused.append(number)
+        return original(number, handler)
+
+    with _PATCHED:
+        original, signal.signal = signal.signal, noting
+        try:
+            yield refused
+        finally:
+            signal.signal = original
