@@ -7,9 +7,11 @@ import logging
 import shutil
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import jax
@@ -50,6 +52,11 @@ class Checkpoints:
         self._directory, self._reads, self._divide, self._say = directory.absolute(), keep is None, divide, say
         self._judged: dict[int, str | None] = {}
         self._watcher: threading.Thread | None = None
+        self._last: tuple[int, TrainState] | None = None
+        for step in self._steps():
+            for file in (self._directory / str(step)).rglob("*"):
+                if not (file.is_file() or file.is_dir()):
+                    raise ValueError(f"{file} is no plain file; move it away")  # to read a pipe is to wait for ever
         self._keep = keep
         self._open()
         _silence_orbax()
@@ -86,6 +93,7 @@ class Checkpoints:
         all the same.
         """
         self._settle()
+        self._last = (step, state)
         error, everywhere = None, range(jax.process_count())
         if any(self._divide("unsaved", lambda part: [self.unsaved is not None for _ in part], everywhere)):
             # A manager that has failed raises earlier failures again, some saves later.
@@ -133,9 +141,13 @@ class Checkpoints:
         self._settle()
 
     def close(self) -> None:
-        """Waits until everything is on disk, or has failed and was said to, and ends."""
+        """Waits until everything is on disk, or has failed and was said to; a last save that failed is tried again."""
         self._settle()
-        self._manager.close()
+        if self.unsaved and self._last and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self._last[1])):
+            self.save(*self._last)
+            self._settle()
+        self._last = None
+        _error_of(self._manager.close)  # what may have failed has been said
 
     def _open(self) -> None:
         options = ocp.CheckpointManagerOptions(
@@ -264,25 +276,30 @@ def _no_warnings() -> Iterator[None]:
 
 def _silence_orbax() -> None:
     """Keeps orbax's errors and tracebacks off the terminal: they are raised again, and said in one line."""
-    log = logging.getLogger("absl")
-    if not any(getattr(one, "__name__", "") == _not_of_orbax.__name__ for one in log.filters):
-        log.addFilter(_not_of_orbax)
-        threading.excepthook = _hook(threading.excepthook)
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).addFilter(_not_of_orbax)  # the same one is added once
+    if not hasattr(threading.excepthook, "wraps"):
+        threading.excepthook = _without_orbax(threading.excepthook, lambda raised: raised.exc_traceback)
+        sys.unraisablehook = _without_orbax(sys.unraisablehook, lambda raised: raised.exc_traceback)
 
 
 def _not_of_orbax(record: logging.LogRecord) -> bool:
-    return "/orbax/" not in record.pathname or record.levelno < logging.ERROR
+    trace = record.exc_info[2] if record.exc_info else None
+    return not (_of_orbax(trace) or (record.levelno >= logging.ERROR and "/orbax/" in record.pathname))
 
 
-def _hook(usual: Callable[[Any], Any]) -> Callable[[Any], None]:
-    def hook(arguments: Any) -> None:
-        trace = arguments.exc_traceback
-        while trace is not None:
-            if "/orbax/" in trace.tb_frame.f_code.co_filename:
-                return
-            trace = trace.tb_next
-        usual(arguments)
+def _of_orbax(trace: TracebackType | None) -> bool:
+    """Whether an error comes out of orbax's threads, or out of the event loops that they leave behind."""
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(trace)]
+    return any("/orbax/" in file for file in files) or bool(files and all("/asyncio/" in file for file in files))
 
+
+def _without_orbax(usual: Callable[..., Any], trace_of: Callable[..., TracebackType | None]) -> Callable[..., None]:
+    def hook(*raised: Any) -> None:
+        if not _of_orbax(trace_of(*raised)):
+            usual(*raised)
+
+    hook.wraps = usual  # type: ignore[attr-defined]
     return hook
 
 

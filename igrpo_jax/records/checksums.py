@@ -43,6 +43,8 @@ def read_checksums(folder: Path) -> dict[str, tuple[int, int]] | None:
     if not os.path.lexists(path):
         return None
     try:
+        if not path.is_file():
+            raise OSError("no plain file")
         record: Any = json.loads(path.read_text(encoding="utf-8"))
         if record["of"] == zlib.crc32(_canonical(record["crc32"])):
             return {name: (size, crc) for name, (size, crc) in record["crc32"].items()}

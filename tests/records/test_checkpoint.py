@@ -1,5 +1,7 @@
 """What is read out of checkpoints, and what reading leaves alone."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,3 +183,28 @@ def test_a_failed_save_is_said_at_once_and_the_next_one_is_tried(folder, monkeyp
     again = Checkpoints(folder, keep=2, say=said.append)
     assert again.latest() == 9 and not said
     again.close()
+
+
+def test_a_last_save_that_failed_is_tried_once_more_at_the_end(folder, monkeypatch):
+    calls, write = [], checksums.write_checksums
+
+    def first_no_room(folder):
+        calls.append(folder)
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        write(folder)
+
+    monkeypatch.setattr(checksums, "write_checksums", first_no_room)
+    said = []
+    checkpoints = Checkpoints(folder, keep=2, say=said.append)
+    checkpoints.save(6, STATE)
+    checkpoints.close()
+    assert len(said) == 1 and not checkpoints.unsaved and names(folder) == ["4", "6"]
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "default/_METADATA", "default/checksums.json"])
+def test_a_pipe_in_a_checkpoint_is_refused(name, folder):
+    (folder / "4" / name).unlink()
+    os.mkfifo(folder / "4" / name)
+    with pytest.raises(ValueError, match=rf"4/{name} is no plain file; move it away"):
+        Checkpoints(folder, keep=None)
