@@ -6,32 +6,24 @@ The only file that knows all the parts. `--help` explains every field; any field
 
 import itertools
 import json
+import math
 import os
 import sys
-import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from igrpo_jax.checks import check
 from igrpo_jax.config import Config, fields, to_dict
-from igrpo_jax.user_code import load_config as config_from
-from igrpo_jax.user_code import path_of
+from igrpo_jax.edges.checks import check
+from igrpo_jax.edges.preemption import GRACE, RESUME, Preempted, Stop, leave, leave_together
+from igrpo_jax.edges.user_code import load_config as config_from
+from igrpo_jax.edges.user_code import path_of
+from igrpo_jax.records.allocator import keep_memory
 
 ROOT = Path(__file__).parent
 load_config = partial(config_from, folder=ROOT / "configs")
-
-ALLOCATOR = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=1099511627776"
-    ":glibc.malloc.arena_max=1"
-}
-"""Makes the C library on Linux take huge pages and keep what is freed, whichever thread asks: arenas other than the
-first one map large blocks anew each time.
-
-An update's temporary memory is as large at every step; giving it back means to have gigabytes of pages zeroed anew.
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,39 +50,38 @@ class Launch:
     """This process, from 0; with --coordinator."""
     num_processes: int | None = None
     """How many processes there are; with --coordinator."""
+    grace: float = GRACE
+    """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    max_hours: float = 0
+    """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one job; an error of the user's is one line that names the fix, and exit status 2."""
     argv = sys.argv[1:] if argv is None else argv
+    stop = Stop()
     try:
-        launch, config = parse(argv)
-        run_job(launch, config)
+        with stop.listening():
+            launch, config = parse(argv)
+            stop.grace = launch.grace
+            if launch.job == "train":
+                stop.end_by(launch.max_hours * 3600 or math.inf)
+                run_job(launch, config, stop)
+        if launch.job != "train":
+            run_job(launch, config, stop)
     except (ValueError, OSError) as error:
         if os.environ.get("IGRPO_TRACEBACK"):
             raise
         print(f"error: {' '.join(str(error).split())} (IGRPO_TRACEBACK=1 shows where)", file=sys.stderr)
-        leave(2)
+        leave_together(2)
         return 2
+    except Preempted:
+        leave_together(RESUME)
+        return RESUME
     except KeyboardInterrupt:
         print("interrupted; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     return 0
-
-
-def leave(status: int) -> None:
-    """Ends a process of several at once: an orderly exit would wait for the others, which wait for this one."""
-    if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        time.sleep(3)  # without process 0 the others die, before they can say what they know
-        os._exit(status)
-
-
-def keep_memory() -> None:
-    """Starts Python again with `ALLOCATOR`, which a process can only be born with; a setting of the user's stays."""
-    if sys.platform == "linux" and not ALLOCATOR.keys() & os.environ.keys():
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | ALLOCATOR)
 
 
 def parse(argv: list[str]) -> tuple[Launch, Config]:
@@ -111,7 +102,7 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
     return launch, config
 
 
-def run_job(launch: Launch, config: Config) -> None:
+def run_job(launch: Launch, config: Config, stop: Stop) -> None:
     """Sets up the devices and the run's directory, and does the job."""
     workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
     if launch.job == "report":
@@ -125,8 +116,10 @@ def run_job(launch: Launch, config: Config) -> None:
         plan(config, launch, workdir)
         return
     layout = start_devices(launch, config)
-    with layout.active(flash=config.model.flash):
-        {"train": train, "evaluate": evaluate, "export": export}[launch.job](config, layout, workdir)
+    stop.join(layout.processes)
+    with layout.active(flash=config.model.flash), ExitStack() as held:
+        jobs = {"train": partial(train, held=held, stop=stop), "evaluate": evaluate, "export": export}
+        jobs[launch.job](config, layout, workdir)
 
 
 def start_devices(launch: Launch, config: Config | None = None) -> Any:
@@ -166,18 +159,16 @@ def cpu_devices(launch: Launch) -> None:
 
 def facts(launch: Launch, config: Config) -> dict[str, Any]:
     """What must be the same in all processes of a run."""
-    versions = {
-        name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    }
+    from sharding.processes import versions
+
     values = {f"--{name}": value for name, value in fields(to_dict(config)).items()}
-    python = ".".join(map(str, sys.version_info[:2]))
-    same = {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir, "Python": python}
-    return same | versions | values
+    return {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir} | versions() | values
 
 
-def train(config: Config, layout: Any, workdir: Path) -> None:
+def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: Stop) -> None:
     """Trains, exports, and shows the first and last steps; what can be refused is refused before weights are read."""
-    from igrpo_jax.records.checkpoint import Checkpoints
+    from igrpo_jax.records.checkpoint import Checkpoints, tell
+    from igrpo_jax.records.lease import lease
     from igrpo_jax.records.runlog import RunLog, Silence, overview, read_metrics, summary_table
     from igrpo_jax.records.workdir import claim
     from igrpo_jax.rewards import load_rewards
@@ -189,11 +180,12 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
     with load_rewards(config.reward) as reward:
         found = find(config.model.source)
         data = read_data(config, layout, found)
-        run = assemble(config, layout, found, reward, data)
+        run = assemble(config, layout, found, reward, data, pause=stop.check)
         if config.train.export:
             layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        layout.processes.once(lambda: held.enter_context(lease(workdir, say=tell)))
         layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
-        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep)
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, divide=layout.processes.divide)
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
@@ -201,7 +193,7 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         log.console.print(overview(run))
         try:
             initial = partial(initial_policy, config, layout, found)
-            policy = train_policy(run, initial, workdir=workdir, log=log, checkpoints=checkpoints)
+            policy = train_policy(run, initial, workdir=workdir, log=log, checkpoints=checkpoints, stop=stop)
         finally:
             checkpoints.close()
             log.close()
@@ -209,6 +201,8 @@ def train(config: Config, layout: Any, workdir: Path) -> None:
         write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
+    if checkpoints.unsaved:
+        raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
@@ -314,7 +308,7 @@ def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
     from igrpo_jax.records.checkpoint import Checkpoints
     from sharding.processes import compare
 
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=None)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=None, divide=layout.processes.divide)
     step = checkpoints.latest()
     compare(layout.processes, {f"in {workdir} as its newest checkpoint": step})
     params = None if step is None else checkpoints.restore_params(step, learner.placed)
@@ -350,8 +344,8 @@ def read_data(config: Config, layout: Any, found: Any, **options: Any) -> Any:
     return load_problems(config, count_tokens=prompter.lengths, divide=layout.processes.divide, **options)
 
 
-def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None) -> Any:
-    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`."""
+def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None, **options: Any) -> Any:
+    """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`; options as of `Sampler`."""
     from igrpo_jax.prompts import Prompter, beyond_positions, refinement_limit
     from igrpo_jax.sampling.pools import evaluation_pool, pool_of
     from igrpo_jax.sampling.sampler import Sampler
@@ -374,7 +368,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
     warn(layout, beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
-    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text)
+    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, **options)
     sampler = evaluator = make(pool=pool)
     if data.evals:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
@@ -406,4 +400,5 @@ def write_export(config: Config, params: Any, found: Any, workdir: Path) -> None
 
 if __name__ == "__main__":
     keep_memory()
-    sys.exit(main())
+    if status := main():
+        leave(status)  # what hangs in a thread, a reward say, would keep Python from ending

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import launch
+from igrpo_jax.records.allocator import ALLOCATOR
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"
@@ -122,7 +122,7 @@ def environment(who: Contestant, scratch: Path) -> dict[str, str]:
     offline = {"TOKENIZERS_PARALLELISM": "false"}
     offline |= {"HF_HUB_OFFLINE": "1"} if who.job["task"] != "prepare" else {}
     cache = {"JAX_COMPILATION_CACHE_DIR": str(scratch / "xla"), "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(who.root)}
-    allocator = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (launch.ALLOCATOR if who.home is None else {})
+    allocator = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | (ALLOCATOR if who.home is None else {})
     return allocator | dict(os.environ) | dict.fromkeys(names, str(who.job["threads"])) | offline | cache
 
 

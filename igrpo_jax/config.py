@@ -1,4 +1,4 @@
-"""An experiment as values: nested frozen dataclasses, one default a field; `igrpo_jax.checks` refuses what cannot be
+"""An experiment as values: nested frozen dataclasses, one default a field; `edges.checks` refuses what cannot be meant.
 meant.
 
 Names follow TRL where TRL has one. Totals only: nothing here knows how many devices there are.
@@ -187,6 +187,8 @@ class TrainConfig:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
     """Checkpoints kept."""
+    max_skipped: int = 5
+    """Steps in a row whose loss or gradient may be infinite or NaN; each is left out, one more ends the run."""
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates before the first and after the last step only."""
     sample_rows: int = 3

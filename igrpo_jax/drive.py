@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from igrpo_jax.chat import asked
+from igrpo_jax.edges.chat import asked
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
 from igrpo_jax.rewards import Scores
@@ -144,9 +144,9 @@ def grade(
     names = set.union(*(set(problem.columns) for problem in repeated))
     columns = {name: [problem.columns.get(name) for problem in repeated] for name in sorted(names)}
     columns["ended"] = [bool(end) for _, _, samples in items for end in samples.ended]
-    scores = reward(
-        [asked(problem.question) for problem in repeated], [text for group in texts for text in group], columns
-    )
+    columns["completion_ids"] = [tokens_of(s, g) for _, _, s in items for g in range(len(s.lengths))]
+    questions = [asked(problem.question) for problem in repeated]
+    scores = reward(questions, [text for group in texts for text in group], columns)
     drafts = [prompter.text(draft.tokens).strip() if draft else None for _, draft, _ in items]
     copied = [sum(text.strip() == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
     ends = np.cumsum([len(group) for group in texts]).tolist()

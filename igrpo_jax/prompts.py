@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igrpo_jax.chat import Chat, asked, broken, control_tokens, probe, slot
 from igrpo_jax.config import PromptConfig
+from igrpo_jax.edges.chat import Chat, asked, broken, control_tokens, probe, slot
 from igrpo_jax.protocols import Tokenizer
 from igrpo_jax.types import Message, Question
 

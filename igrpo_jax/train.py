@@ -22,11 +22,13 @@ import jax
 
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward
+from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import evaluate
-from igrpo_jax.learning.learner import Learner, TrainState
-from igrpo_jax.learning.updates import update
+from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
+from igrpo_jax.records.alarms import Alarms
 from igrpo_jax.records.checkpoint import Checkpoints
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.records.memory import peak_gb
@@ -65,7 +67,7 @@ class Run(NamedTuple):
 
 
 def train(
-    run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints
+    run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
     """Trains until `config.train.steps`, from the newest checkpoint if there is one.
 
@@ -75,10 +77,27 @@ def train(
       workdir: where everything is written.
       log: open records of the run.
       checkpoints: open checkpoints of the run.
+      stop: is told what is completed, and asked at safe points whether to leave.
 
     Returns:
       The final master weights.
+
+    Raises:
+      Preempted: the run is to leave; what was completed is saved, or being saved.
     """
+    with stop.keeping(checkpoints):
+        try:
+            return _train(run, initial_params, workdir, log, checkpoints, stop)
+        except Preempted:
+            stop.save_last()
+            raise
+        finally:
+            checkpoints.wait()
+
+
+def _train(
+    run: Run, initial_params: Callable[[], PyTree], workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
+) -> PyTree:
     config = run.config
     reference = initial_params() if config.algorithm.beta > 0 else None
     completed = checkpoints.latest() or 0
@@ -87,31 +106,51 @@ def train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    stop.hold(completed, state, saved=True)
+    alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log.metrics(completed, run_evaluations(run, state.params))
 
     for step in range(completed, config.train.steps):
+        stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference)
+            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
         done = step + 1
+        left_out = left_out + 1 if metrics.get(NONFINITE) else 0
+        if left_out > config.train.max_skipped:
+            raise ValueError(too_many(done, left_out, metrics))
+        for warning in alarms.after(metrics):
+            log.say(f"warning: {warning}")
         log.metrics(done, metrics)
         log.samples(done, sample_rows(experience, config, run.prompter.text))
         log.advance(done, metrics)
+        stop.hold(done, state)
         if done == config.train.steps or done % config.train.save_every == 0:
-            checkpoints.save(done, state)
+            stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log.metrics(done, run_evaluations(run, state.params))
     return state.params
 
 
+def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
+    """Why a run ends whose updates are not finite."""
+    names = ("loss", "grad_norm", "sampling/logp_difference/max", "learning_rate")
+    seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
+    return (
+        f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
+        "were left out; weights are as before them, and so is the last checkpoint: lower optim.learning_rate, compute "
+        "with --model.dtype float32, or allow more with --train.max-skipped"
+    )
+
+
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None
+    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
 ) -> tuple[TrainState, dict[str, float], Rollout]:
-    """One rollout and `num_iterations` updates on it; the old state is consumed."""
+    """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
     started = time.perf_counter()
     with jax.transfer_guard("disallow"):
@@ -138,6 +177,7 @@ def train_step(
                 prompt_length=run.shapes.of,
                 step=step,
                 reference=reference,
+                pause=pause,
             )
     usage = experience.usage
     seconds = clock.seconds | {"wait": usage.waited}

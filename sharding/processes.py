@@ -1,11 +1,15 @@
 """Several processes as one run: how they find each other, and how they agree on what no device carries."""
 
+import contextlib
+import ctypes
 import os
 import pickle
+import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -21,6 +25,15 @@ PATIENCE = 1800
 
 FORGET = 256
 """Agreements after which those so far are deleted from the coordinator's store."""
+
+LEAVING = "igrpo_jax/leaving"
+"""Where the store has why the run is to leave."""
+
+ORPHANED = (
+    "error: another process of this run has ended or is silent, so this one leaves with status 75; start all of them "
+    "again: the run resumes from its last checkpoint\n"
+)
+"""What a process says that JAX ends because another one is gone."""
 
 
 class Processes:
@@ -105,6 +118,37 @@ class Processes:
         if error is not None:
             raise ValueError(error)
 
+    def tell(self, reason: str) -> None:
+        """Lets all processes know why they are to leave; from any thread, as often as one likes."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set_bytes(LEAVING, f"process {self.index}: {reason}".encode(), True)
+
+    def told(self) -> str:
+        """What some process has told all, nothing so far."""
+        try:
+            return self._client.key_value_try_get_bytes(LEAVING).decode()
+        except jax.errors.JaxRuntimeError:
+            return ""
+
+    def completed(self, step: int) -> None:
+        """Says after which step this process is about to save before it leaves."""
+        with contextlib.suppress(jax.errors.JaxRuntimeError):
+            self._client.key_value_set_bytes(_key("completed", 0, self.index), str(step).encode(), True)
+
+    def meet(self, step: int, seconds: float) -> bool:
+        """Whether all processes say that they save after the same step, within so many seconds."""
+        self.completed(step)
+        until = time.monotonic() + seconds
+        for process in range(self.count):
+            left = max(until - time.monotonic(), 0.001)
+            try:
+                said = self._client.blocking_key_value_get_bytes(_key("completed", 0, process), int(1000 * left))
+            except jax.errors.JaxRuntimeError:
+                return False
+            if int(said) != step:
+                return False
+        return True
+
     def _tell(self, name: str, value: Any, speakers: Any) -> list[Any]:
         number = self._told[name] = self._told.get(name, 0) + 1
         if self.index in speakers:
@@ -149,6 +193,8 @@ def connect(coordinator: str = "", index: int | None = None, count: int | None =
     if not explicit and coordinator != "auto" and not expected(os.environ):
         return Processes()
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # JAX's own service takes SIGTERM for itself and leaves it at a line in the log; see `igrpo_jax.edges.preemption`.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         if explicit:
             assert index is not None and count is not None
@@ -172,7 +218,29 @@ def connect(coordinator: str = "", index: int | None = None, count: int | None =
     from jax._src import distributed  # the client has no public name
 
     state = distributed.global_state
+    end_clearly(75)
     return Processes(state.process_id, state.num_processes, state.client)
+
+
+def end_clearly(status: int) -> None:
+    """Has a process that JAX aborts say `ORPHANED` and end with this status, after JAX's own lines.
+
+    JAX finds out that another process is gone and aborts in a thread of its own: no Python exception, and its callback
+    for Python (`missed_heartbeat_callback`) crashes in jaxlib 0.10 and 0.11.
+    """
+
+    def aborted(_: int) -> None:
+        os.write(2, ORPHANED.encode())
+        os._exit(status)
+
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
+    _HANDLERS.append(handler)  # the C library keeps no reference
+    c_signal = ctypes.CDLL(None).signal
+    c_signal.argtypes, c_signal.restype = [ctypes.c_int, ctypes.c_void_p], ctypes.c_void_p
+    c_signal(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
+
+
+_HANDLERS: list[Any] = []
 
 
 def expected(environment: Any) -> bool:
@@ -210,6 +278,13 @@ def reach(address: str, seconds: float) -> None:
                     "there, and check the address and the firewall"
                 ) from None
             time.sleep(0.5)
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the packages that must be the same in all processes."""
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    python = ".".join(map(str, sys.version_info[:2]))
+    return {"Python": python} | {name: metadata.version(name) for name in names}
 
 
 def compare(processes: Processes, facts: dict[str, Any]) -> None:

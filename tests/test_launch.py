@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import launch
-from igrpo_jax.checks import check
 from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, to_dict
+from igrpo_jax.edges.checks import check
+from igrpo_jax.records.allocator import ALLOCATOR
 from igrpo_jax.sampling.pools import evaluation_pool, pool_of
 from igrpo_jax.types import Shapes
 
@@ -250,13 +251,13 @@ def test_an_export_has_the_dtype_that_the_config_names(arguments, dtype, tmp_pat
 
 def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
     started = []
-    monkeypatch.setattr(launch.os, "execve", lambda *call: started.append(call))
-    monkeypatch.setattr(launch.sys, "platform", "linux")
+    monkeypatch.setattr(os, "execve", lambda *call: started.append(call))
+    monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
     launch.keep_memory()
     (program, arguments, environment), *others = started
     assert (program, arguments, others) == (sys.executable, [sys.executable, *sys.orig_argv[1:]], [])
-    assert environment["GLIBC_TUNABLES"] == launch.ALLOCATOR["GLIBC_TUNABLES"]
+    assert environment["GLIBC_TUNABLES"] == ALLOCATOR["GLIBC_TUNABLES"]
     assert environment["PATH"] == os.environ["PATH"]
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")  # the user's
     launch.keep_memory()

@@ -27,8 +27,8 @@ MAY_IMPORT = {
     "configs": ("configs", "igrpo_jax.config", "models.presets"),
 }
 ROOMS = (
-    "types", "protocols", "printable", "config", "checks", "user_code", "chat", "prompts", "advantages", "losses",
-    "rewards", "data", "sampling", "drive", "rollout", "learning", "evaluate", "records", "train", "planning",
+    "types", "protocols", "config", "edges", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
+    "rollout", "learning", "evaluate", "records", "train", "planning",
 )  # fmt: skip
 """The files and folders of `igrpo_jax`; each imports only what stands before it."""
 

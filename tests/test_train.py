@@ -234,9 +234,8 @@ def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, m
 def test_evaluate_job_scores_the_newest_checkpoint(alone, cache, monkeypatch, capsys, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     assert launch.main([*ARGUMENTS, "--job", "evaluate", "--mesh", "8x1", "--workdir", str(alone)]) == 0
-    output = capsys.readouterr().out
-    results = json.loads(output[output.index("{") :])
-    assert results.pop("step") == STEPS
+    results = json.loads(capsys.readouterr().out)
+    assert (results.pop("step"), results.pop("model")) == (STEPS, f"step {STEPS} of {alone}")
     logged = {name: value for name, value in records(alone)[-1].items() if name.startswith("eval/")}
     assert results == pytest.approx(logged, abs=1e-6)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from igrpo_jax.data.rows import Rows
 from igrpo_jax.data.tables import COMPRESSIONS, TYPES, read_table, type_of
-from igrpo_jax.user_code import path_of
+from igrpo_jax.edges.user_code import path_of
 
 
 def read_file(path: str, /) -> Rows:

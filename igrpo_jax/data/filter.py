@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from igrpo_jax.chat import asked
 from igrpo_jax.data.source import Source
+from igrpo_jax.edges.chat import asked
 from igrpo_jax.types import Divide, Problem, Question, alone
 
 Judge = Callable[[Sequence[Problem]], list[tuple[str | None, int]]]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.data.rows import Rows
-from igrpo_jax.user_code import path_of
+from igrpo_jax.edges.user_code import path_of
 
 _ELSEWHERE = "download it elsewhere with load_dataset(...).save_to_disk(dir), then hf:dir, or as file:x.parquet"
 

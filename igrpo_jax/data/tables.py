@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -140,14 +141,25 @@ def _read_parquet(file: Path) -> Rows:
     import pyarrow.parquet
 
     try:
-        table = pyarrow.parquet.read_table(file)
-    except pyarrow.ArrowException as error:
+        _check_size(file, pyarrow.parquet.read_metadata(file))
+        table = pyarrow.parquet.read_table(file, page_checksum_verification=True)
+        table.validate(full=True)
+    # Damage surfaces as errors of Arrow, and of whatever its numbers lead to.
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError, TypeError, KeyError, MemoryError) as error:
         raise ValueError(f"{file} is no readable Parquet file ({_first_line(error)}); fetch it again") from error
 
     def read(index: int) -> Mapping[str, Any]:
         return table.slice(index, 1).to_pylist()[0]
 
     return Rows(_stem(file), table.num_rows, table.column_names, read)
+
+
+def _check_size(file: Path, metadata: Any) -> None:
+    """Refuses a table that says it is larger than this machine's memory, before any of it is read."""
+    size = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if not 0 <= size <= memory:
+        raise ValueError(f"it says to have {size} bytes, and this machine's memory has {memory}; split it")
 
 
 def _first_line(error: Exception) -> str:

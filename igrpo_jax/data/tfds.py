@@ -7,7 +7,7 @@ import numpy as np
 
 from igrpo_jax.data.rows import Rows
 from igrpo_jax.data.spec import nearest
-from igrpo_jax.user_code import path_of
+from igrpo_jax.edges.user_code import path_of
 
 _PREPARE = 'prepare it elsewhere with builder.download_and_prepare(file_format="array_record") and name its directory'
 

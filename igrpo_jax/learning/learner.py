@@ -4,7 +4,7 @@ The mathematics is elsewhere: `igrpo_jax.learning.gradients` has the loss of a m
 `igrpo_jax.learning.optimizer` has AdamW.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,10 +16,13 @@ import optax
 from igrpo_jax.config import Config
 from igrpo_jax.learning.gradients import Compute, Report, accumulate, empty_report, scores, whole_batch
 from igrpo_jax.learning.microbatches import Completions, Portions, micro_batches
-from igrpo_jax.learning.optimizer import TrainState, adamw, adamw_step
+from igrpo_jax.learning.optimizer import TrainState, adamw, adamw_step, is_finite
 from igrpo_jax.losses import token_weights
 from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.types import PyTree
+
+NONFINITE = "update/nonfinite"
+"""How many steps of an update were left out, because the loss or the gradient was not finite."""
 
 
 class Learner:
@@ -69,6 +72,7 @@ class Learner:
             donate_argnames=("state",),
             out_shardings=(self.shardings, scalar),
         )
+        self.is_finite = jax.jit(is_finite, out_shardings=scalar)
         self._score = jax.jit(lambda *scored: scores(*scored, compute=compute).logprobs)
 
     def init(self, params: PyTree) -> TrainState:
@@ -107,6 +111,7 @@ class Learner:
                 self._zeros.lower().compile()
             reports = tuple(self.report(term.menu[0]) for term in terms)
             self.optimizer_program(reports).lower().compile()
+            self.is_finite.lower(self.placed).compile()
         for part in (part for term in terms for part in term.menu):
             shape = str(jax.tree.map(np.shape, part))
             if shape in self._compiled:
@@ -133,7 +138,13 @@ class Learner:
         return self._apply.trace(self.placed, self.placed.params, reports, number)
 
     def update(
-        self, state: TrainState, terms: Sequence[Portions], *, lr: float, temperature: float
+        self,
+        state: TrainState,
+        terms: Sequence[Portions],
+        *,
+        lr: float,
+        temperature: float,
+        pause: Callable[[], None] = lambda: None,
     ) -> tuple[TrainState, dict[str, jax.Array]]:
         """One optimizer step on all micro-batches; the host waits for no result.
 
@@ -142,10 +153,11 @@ class Learner:
           terms: the parts of the loss, each made by `cut`: refinements, and drafts if they are trained on.
           lr: learning rate of this step.
           temperature: that the completions were sampled at.
+          pause: called before each micro-batch, while the state is whole; may raise.
 
         Returns:
-          The new state and device scalars: loss, grad_norm, and of the first term, where any of it is trained on,
-          entropy (nats a token), the sampler's distance and the metrics of `igrpo_loss`.
+          The new state and device scalars: loss, grad_norm, `NONFINITE`, and of the first term, where any of it is
+          trained on, entropy (nats a token), the sampler's distance and the metrics of `igrpo_loss`.
         """
         self.compile(terms, scores=False)
         lr, temperature = self._layout.everywhere((np.float32(lr), np.float32(temperature)))
@@ -153,11 +165,12 @@ class Learner:
         for term in terms:
             report = self.report(term.menu[0])
             for part in term.parts:
+                pause()
                 grads, report = self._accumulate(state.params, grads, report, self._layout.rows(part), temperature)
             reports.append(report)
         state, metrics = self._apply(state, grads, tuple(reports), lr)
         if not terms[0].parts:
-            metrics = {name: metrics[name] for name in ("loss", "grad_norm")}
+            metrics = {name: metrics[name] for name in ("loss", "grad_norm", NONFINITE)}
         return state, metrics
 
     def score(self, params: PyTree, term: Portions, *, temperature: float) -> list[jax.Array]:
@@ -188,6 +201,11 @@ def _placed(shapes: PyTree, shardings: PyTree) -> PyTree:
 def _apply(
     state: TrainState, grads: PyTree, reports: tuple[Report, ...], lr: jax.Array, *, optimizer: Any
 ) -> tuple[TrainState, Report]:
-    """One AdamW step on the gradient of all micro-batches, and the metrics of the whole batch."""
-    state = adamw_step(state, grads, lr, optimizer=optimizer)
-    return state, whole_batch(reports) | {"grad_norm": optax.tree.norm(grads)}
+    """One AdamW step on the gradient of all micro-batches, and the metrics of the whole batch.
+
+    A loss or gradient that is not finite changes nothing, and is reported as `NONFINITE`, 1 or 0.
+    """
+    metrics = whole_batch(reports) | {"grad_norm": optax.tree.norm(grads)}
+    good = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
+    state = adamw_step(state, grads, lr, optimizer=optimizer, good=good)
+    return state, metrics | {NONFINITE: 1.0 - good}

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from igrpo_jax.config import OptimConfig
 from igrpo_jax.types import PyTree
@@ -56,8 +56,23 @@ def adamw(config: OptimConfig) -> optax.GradientTransformation:
 
 
 def adamw_step(
-    state: TrainState, grads: PyTree, lr: Float[Array, ""], *, optimizer: optax.GradientTransformation
+    state: TrainState,
+    grads: PyTree,
+    lr: Float[Array, ""],
+    *,
+    optimizer: optax.GradientTransformation,
+    good: Bool[Array, ""] | bool = True,
 ) -> TrainState:
-    """θ - lr · update, where the update is what `adamw` makes of the gradient of the whole batch."""
+    """θ - lr · update, where the update is what `adamw` makes of the gradient of the whole batch.
+
+    Where the step is not `good` the state stays as it is, moments and their count included. It is chosen number by
+    number, not by a conditional, so that the new state is written over the old one.
+    """
     updates, moments = optimizer.update(grads, state.moments, state.params)
-    return TrainState(jax.tree.map(lambda p, u: p - lr * u, state.params, updates), moments)
+    new = TrainState(jax.tree.map(lambda p, u: p - lr * u, state.params, updates), moments)
+    return jax.tree.map(lambda after, before: jnp.where(good, after, before), new, state)
+
+
+def is_finite(state: TrainState) -> Bool[Array, ""]:
+    """Whether every number of the parameters and the moments is finite."""
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()

@@ -7,12 +7,16 @@ import numpy as np
 
 from igrpo_jax.config import Config
 from igrpo_jax.learning.gradients import GAP
-from igrpo_jax.learning.learner import Learner
+from igrpo_jax.learning.learner import NONFINITE, Learner
 from igrpo_jax.learning.microbatches import Completions, Portions
 from igrpo_jax.learning.optimizer import TrainState, learning_rate
 from igrpo_jax.prompts import pad_prompts
 from igrpo_jax.rollout import Rollout, Stage
 from igrpo_jax.types import Batch, PyTree
+
+
+def nothing() -> None:
+    """Where nobody waits to interrupt an update."""
 
 
 def update(
@@ -24,6 +28,7 @@ def update(
     prompt_length: Callable[[int], int],
     step: int,
     reference: PyTree | None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float]]:
     """Trains on one rollout: `num_iterations` optimizer steps, or none if there is no gradient.
 
@@ -37,10 +42,14 @@ def update(
       prompt_length: gives the static prompt length of a stage, by its number.
       step: from 0.
       reference: the frozen policy from which the KL penalty is measured; needed if and only if `beta > 0`.
+      pause: called between programs as long as the state is whole, that is, before the first step; may raise.
 
     Returns:
       The new state, and metrics as means over the iterations; but `sampling/logp_difference` is that of the first, and
-      `train/tokens` is the sum over all.
+      `train/tokens` and `update/nonfinite`, steps left out because loss or gradient was not finite, are sums over all.
+
+    Raises:
+      ValueError: weights or moments are not finite any more.
     """
     algorithm = config.algorithm
     lr = learning_rate(step, config.train.steps, config.optim)
@@ -63,18 +72,26 @@ def update(
     if reference is not None:
         terms = [_with_scores(learner, term, reference, temperature, "ref_logprobs") for term in terms]
     made: list[dict[str, jax.Array]] = []
-    for _ in range(algorithm.num_iterations):
-        state, metrics = learner.update(state, terms, lr=lr, temperature=temperature)
+    for iteration in range(algorithm.num_iterations):
+        stopping = nothing if iteration else pause
+        state, metrics = learner.update(state, terms, lr=lr, temperature=temperature, pause=stopping)
         made.append(metrics)
     tokens = sum(part.batch.lengths.sum() for term in terms for part in term.parts)
     facts["train/tokens"] = float(tokens * algorithm.num_iterations)
     facts["train/padding_fraction"] = 1 - sum(t.real_tokens for t in terms) / sum(t.computed_tokens for t in terms)
-    made = jax.device_get(made)
+    made, finite = jax.device_get((made, learner.is_finite(state)))
+    if not finite:
+        raise ValueError(
+            f"step {step + 1} has made weights or moments infinite or NaN out of a finite loss "
+            f"{made[-1]['loss']:.3g} and gradient norm {made[-1]['grad_norm']:.3g}; nothing of it is saved: lower "
+            "optim.learning_rate and start again from the last checkpoint"
+        )
     # The sampler is compared with the policy that it sampled from: later iterations have changed it.
     fetched = {
         name: float(value if name.startswith(GAP) else np.mean([one[name] for one in made]))
         for name, value in made[0].items()
     }
+    fetched[NONFINITE] *= len(made)  # a count, not a mean
     return state, fetched | facts | {"update/skipped": 0.0}
 
 

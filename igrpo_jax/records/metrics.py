@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from igrpo_jax.chat import asked
 from igrpo_jax.config import Config
 from igrpo_jax.drive import tokens_of
+from igrpo_jax.edges.chat import asked
 from igrpo_jax.rollout import Rollout, Stage
 
 

@@ -1,9 +1,12 @@
 """What a run writes down: metrics.jsonl, TensorBoard events, samples.jsonl, and what it shows on the terminal."""
 
-import json
 import math
 import os
+import socket
+import sys
+import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from igrpo_jax.printable import printable
+from igrpo_jax.edges.printable import printable
+from igrpo_jax.records import events
+from igrpo_jax.records.lines import encoded, forget, read_records
+from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
 """Shown while training; the loss is not among them, near zero on policy it only frightens."""
 
 
 class RunLog:
-    """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise."""
+    """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise.
+
+    Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
+    """
 
     def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
         """Opens the logs and forgets what a killed run wrote after its last checkpoint.
@@ -30,15 +39,21 @@ class RunLog:
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
           console: for tests.
-        """
-        from tensorboardX import SummaryWriter
 
+        Raises:
+          OSError: the directory cannot be written; what is there stays.
+        """
         kept = completed or -1
         self.console = console or Console()
         self._workdir = workdir
-        for name in ("metrics.jsonl", "samples.jsonl"):
-            _forget(workdir / name, after=kept)
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=kept + 1)
+        kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
+        forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
+        name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+        self._board = workdir / "tensorboard" / name
+        self._board.parent.mkdir(parents=True, exist_ok=True)
+        self._writer = Writer(self.say)
+        self._writer.append({self._board: events.beginning(kept + 1)})
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
@@ -54,16 +69,15 @@ class RunLog:
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Records metrics after `step` completed steps; evaluations are records of their own."""
         clean = {name: (value if math.isfinite(value) else None) for name, value in values.items()}
-        _append(self._workdir / "metrics.jsonl", [{"step": step} | clean])
-        for name, value in clean.items():
-            if value is not None:
-                self._board.add_scalar(name, value, step)
+        if _has_evaluations(clean):
+            self._evaluated.add(step)
+        finite = {name: value for name, value in clean.items() if value is not None}
+        line = encoded([{"step": step} | clean])
+        self._writer.append({self._workdir / "metrics.jsonl": line, self._board: events.scalars(step, finite)})
 
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
-        path = self._workdir / "metrics.jsonl"
-        records = _records(path) if path.exists() else []
-        return any(record["step"] == step and _has_evaluations(record) for record in records)
+        return step in self._evaluated
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Moves the progress bar, or prints a line where there is none."""
@@ -75,14 +89,14 @@ class RunLog:
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records sampled rows, and shows them every 10 steps on a terminal."""
-        _append(self._workdir / "samples.jsonl", [{"step": step} | dict(row) for row in rows])
+        self._writer.append({self._workdir / "samples.jsonl": encoded([{"step": step} | dict(row) for row in rows])})
         if self.console.is_terminal and step % 10 == 0:
             self.console.print(samples_table(step, rows))
 
     def close(self) -> None:
         """Flushes everything."""
         self._progress.stop()
-        self._board.close()
+        self._writer.close()
 
 
 class Silence(RunLog):
@@ -154,9 +168,9 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
       ValueError: there is none.
     """
     path = workdir / "metrics.jsonl"
-    if not path.exists():
+    if not path.is_file():
         raise ValueError(f"{path} does not exist; give the --workdir of a run that has trained")
-    return _records(path)
+    return read_records(path, say=partial(print, file=sys.stderr))
 
 
 def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Table:
@@ -193,32 +207,3 @@ def _has_evaluations(record: Mapping[str, Any]) -> bool:
 def _number(value: float | None) -> str:
     """A cell of a table, blank for what is missing."""
     return "" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _append(path: Path, records: Sequence[Mapping[str, Any]]) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-
-
-def _records(path: Path) -> list[dict[str, Any]]:
-    """Parsed lines up to the first that a kill left half-written."""
-    records = []
-    # Not splitlines(), which also splits at what a text inside a record may hold, U+2028 for one.
-    for line in path.read_text(encoding="utf-8").split("\n"):
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
-
-
-def _forget(path: Path, *, after: int) -> None:
-    """Drops records of steps after `after`, atomically."""
-    if not path.exists():
-        return
-    kept = [record for record in _records(path) if record["step"] <= after]
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
-    part.touch()
-    _append(part, kept)
-    os.replace(part, path)

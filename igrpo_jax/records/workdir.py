@@ -8,11 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.records.writer import replace_whole, sweep
+
+COPY = "config.copy.json"
+"""What config.json says once more, for the day on which that is damaged."""
 
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
+    "train.max_skipped",
     *("train.sample_rows", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.
@@ -39,6 +44,10 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     changes = [] if theirs is None else _compared(workdir, theirs, mine)
     others = [change for change in changes if not change.startswith(FREE)]
     begun = any(entry.name.isdecimal() for entry in (workdir / "checkpoints").glob("*"))
+    if begun and theirs is None:
+        raise ValueError(
+            f"{path} is missing beside checkpoints, so nobody knows what they are of; {_way_back(workdir)}"
+        )
     if others and begun:
         raise ValueError(
             f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"
@@ -48,11 +57,13 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     for change in changed_data((theirs or {}).get("data", {}), mine["data"]):
         print(f"{'warning: not exactly the same run, ' if begun else ''}resuming with changed data: {change}")
     try:
-        _check_places(workdir, export=config.train.export)
+        _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
-        part.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
-        os.replace(part, path)
+        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl"))
+        text = (json.dumps(mine, indent=2) + "\n").encode()
+        for place in (workdir / COPY, path):
+            if not place.exists() or place.read_bytes() != text:
+                replace_whole(place, text)
     except OSError as error:
         raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
 
@@ -67,18 +78,26 @@ def recorded(workdir: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
+        if not path.is_file():
+            raise OSError("no file")  # to read a pipe would be to wait for ever
         record = json.loads(path.read_text(encoding="utf-8"))
         ours = isinstance(record, dict) and isinstance(record.get("architecture"), dict)
         if ours and isinstance(record["config"]["model"]["source"], str) and fields(record["config"]):
             return record
-    except (OSError, ValueError) as error:  # text that is not UTF-8 is a ValueError, too
+    except (OSError, ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError, too
         raise ValueError(
-            f"{path} cannot be read ({error}); if it is a run's, put it back from a copy or delete it (its checkpoints "
-            "are then taken to be this config's), else choose another --workdir"
+            f"{path} cannot be read ({error}); if it is a run's, {_way_back(workdir)}; else choose another --workdir"
         ) from error
     except (KeyError, TypeError):
         pass
     raise ValueError(f"{path} is not that of a run ({_guess(record)}); choose another --workdir, for runs alone")
+
+
+def _way_back(workdir: Path) -> str:
+    """What to do about a config.json that is damaged or lost; guessing would be to go on with other values."""
+    copy = workdir / COPY
+    back = f"put it back (cp {copy} {workdir / 'config.json'})" if copy.is_file() else "put it back from a copy"
+    return f"{back}, or move the directory away to begin again"
 
 
 def _guess(record: Any) -> str:
@@ -114,8 +133,8 @@ def _compared(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> li
     return changed(theirs["config"], mine["config"])
 
 
-def _check_places(workdir: Path, *, export: bool) -> None:
-    """Refuses what would be in the way only after training."""
+def _check_places(workdir: Path, *, export: bool, ours: bool) -> None:
+    """Refuses what would be in the way only after training; in a run's own directory a damaged log is still its log."""
     for name in ("checkpoints", "tensorboard", *(["export"] if export else [])):
         path = workdir / name
         if path.is_symlink() and not path.exists():
@@ -124,7 +143,7 @@ def _check_places(workdir: Path, *, export: bool) -> None:
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
     for name in ("metrics.jsonl", "samples.jsonl"):
         path = workdir / name
-        if path.exists() and not _is_log(path):
+        if path.exists() and not (path.is_file() and (ours or _is_log(path))):
             raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from igrpo_jax.edges.user_code import path_of, run_file
 from igrpo_jax.rewards.verdict import Verdict
-from igrpo_jax.user_code import path_of, run_file
 
 _SHOWN = 80
 

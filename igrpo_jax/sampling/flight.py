@@ -8,7 +8,7 @@ import itertools
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,9 @@ from igrpo_jax.types import KeyArray, PyTree, Request, Samples, Usage
 
 PATIENCE = 32
 """Decode steps after which the host looks for stop strings, and for work that has arrived for idle slots."""
+
+WAIT = 0.5
+"""Seconds between looks at whether the run is to leave, while there is nothing to decode."""
 
 REFILL = 32
 """Decoding stops for idle slots when one in so many is idle."""
@@ -49,6 +52,7 @@ class Call(NamedTuple):
       settings: the longest completion and the stop strings are read here.
       text: the text of token ids.
       follow: takes finished requests at once and promises those that follow from them.
+      pause: called between programs; raises where the run is to leave.
     """
 
     programs: Programs
@@ -63,6 +67,7 @@ class Call(NamedTuple):
     settings: SamplingConfig
     text: Text
     follow: Callable[[list[tuple[Request, Samples]]], Future[list[Request]]]
+    pause: Callable[[], None] = lambda: None
 
 
 class Flight:
@@ -109,6 +114,7 @@ class Flight:
         """Answers these requests and all that follow from them."""
         self.ask(requests)
         while True:
+            self.call.pause()
             for _ in range(self.arrived()):
                 self.ask(self.following.popleft().result())
             started = time.perf_counter()
@@ -118,7 +124,7 @@ class Flight:
                 self.charge(time.perf_counter() - started)
                 self.harvest()
             elif self.following:
-                self.following[0].exception()
+                self.wait()
                 self.waited += time.perf_counter() - started
             else:
                 return Usage(self.tokens, self.row_steps, self.seconds, self.waited)
@@ -128,6 +134,12 @@ class Flight:
         if not self.following:
             return 0
         return self.call.layout.agree(sum(1 for _ in itertools.takewhile(Future.done, self.following)))
+
+    def wait(self) -> None:
+        """Waits until the first promise is kept, as the first process sees it, or the run is to leave."""
+        while not self.call.layout.agree(int(self.following[0].done())):
+            self.call.pause()
+            wait([self.following[0]], timeout=WAIT)
 
     def busy(self) -> dict[int, Task]:
         """The tasks that slots draw, by slot."""

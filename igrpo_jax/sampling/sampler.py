@@ -34,6 +34,7 @@ class Sampler:
         seed: int,
         stop_ids: Sequence[int],
         decode: Callable[[Sequence[int]], str],
+        pause: Callable[[], None] = lambda: None,
     ):
         """Wraps the model's functions.
 
@@ -44,12 +45,14 @@ class Sampler:
           seed: the run's seed.
           stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
           decode: text of token ids, used to find stop strings.
+          pause: called between programs; raises where the run is to leave.
 
         Raises:
           ValueError: too many stop ids, or none.
         """
         self._model, self._layout, self._pool, self._text = model, layout, pool, decode
         self._seed = layout.everywhere(jax.random.key(seed))
+        self._pause = pause
         self._stops = padded_stops(stop_ids)
         self._programs: Programs | None = None
 
@@ -90,19 +93,17 @@ class Sampler:
             np.float32(settings.min_p),
         )  # fmt: skip
         truncation, stops, on_step = self._layout.everywhere((truncation, self._stops, np.int32(step)))
-        thread, whole = ThreadPoolExecutor(1, thread_name_prefix="follow"), False
+        thread = ThreadPoolExecutor(1, thread_name_prefix="follow")
+        call = Call(
+            programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
+            truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
+            follow=lambda finished: thread.submit(follow, finished), pause=self._pause,
+        )  # fmt: skip
         try:
-            call = Call(
-                programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
-                truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
-                follow=lambda finished: thread.submit(follow, finished),
-            )  # fmt: skip
-            usage = Flight(call).run(requests)
-            whole = True
-            return usage
+            return Flight(call).run(requests)
         finally:
-            # After an error nobody waits for what the thread waits for, a reward for one: who ends the run ends that.
-            thread.shutdown(wait=whole, cancel_futures=True)
+            # Not awaited: after an error, or where the run is to leave, a reward may never return.
+            thread.shutdown(wait=False, cancel_futures=True)
 
     def complete(
         self,

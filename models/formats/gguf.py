@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from models.config import DecoderConfig
+from models.formats.gguf_bounds import check_bounds
 from models.formats.hf_config import to_hf
-from models.formats.storage import whole_directory, write_json, write_tensors
+from models.formats.storage import whole_directory, write_checksums, write_json, write_tensors
 from models.formats.tokenizer import quiet_transformers, save_tokenizer
 from models.formats.weights import abstract, leaves
 
@@ -55,6 +56,17 @@ def convert(file: Path, directory: Path) -> None:
     Raises:
       ValueError: the file is corrupt or truncated, or its architecture, tokenizer or a tensor is not implemented.
     """
+    try:
+        _convert(file, directory)
+    except (ValueError, OSError):
+        raise
+    # Neither the reader nor the tokenizers check what they read: damage surfaces as any kind of exception.
+    except Exception as error:
+        raise ValueError(f"{file} is corrupt or truncated ({error!r:.200}); delete it and download it again") from None
+
+
+def _convert(file: Path, directory: Path) -> None:
+    check_bounds(file)
     reader = _open(file)
     metadata = _metadata(file, reader)
     tensors = {tensor.name: tensor for tensor in reader.tensors}
@@ -68,6 +80,7 @@ def convert(file: Path, directory: Path) -> None:
         write_json(partial / "config.json", to_hf(config, token_ids=ids))
         write_json(partial / "generation_config.json", ids)
         save_tokenizer(tokenizer, partial)
+        write_checksums(partial)
 
 
 def _open(file: Path) -> Any:
@@ -110,6 +123,12 @@ def _get(file: Path, metadata: dict[str, Any], name: str) -> Any:
 
 def _config(file: Path, metadata: dict[str, Any], *, tied: bool) -> DecoderConfig:
     """The architecture that the metadata describes."""
+    for name in ARCHITECTURE:
+        value = metadata.get(f"llama.{name}", 1)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 2**31:
+            raise ValueError(f"{file}: metadata llama.{name} = {value!r:.80} must be a positive number")
+        if value > 10_000 and name == "block_count":
+            raise ValueError(f"{file}: metadata llama.{name} = {value!r} is not implemented; at most 10000")
     get = lambda name: _get(file, metadata, f"llama.{name}")
     heads, width = get("attention.head_count"), get("embedding_length")
     head_dim = metadata.get("llama.attention.key_length", width // heads)

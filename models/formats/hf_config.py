@@ -1,6 +1,7 @@
 """Hugging Face's `config.json` to a `DecoderConfig` and back. What we do not implement is an error, never ignored."""
 
 import json
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,15 +92,32 @@ ONLY: dict[str, tuple[Any, ...]] = {
 """Fields of which only these values are implemented."""
 
 
+KINDS: dict[str, type] = {
+    "model_type": str, "architectures": list, "layer_types": list, "rope_parameters": dict, "rope_scaling": dict
+}  # fmt: skip
+"""What JSON a field holds that is no number or flag."""
+
+LARGEST_JSON = 1 << 28
+"""Bytes; the largest index files have some MB."""
+
+LARGEST = {"num_hidden_layers": 10_000}
+"""Bounds of sizes of which lists are made, by field; of all others one is that of 32 bits."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-      ValueError: the file cannot be read or is no JSON object.
+      ValueError: the file cannot be read, is no plain file or too large, or is no JSON object.
     """
     try:
+        info = path.stat()
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError("it is no plain file")  # to read a pipe would be to wait for ever
+        if info.st_size > LARGEST_JSON:
+            raise OSError(f"it has {info.st_size} bytes, more than {LARGEST_JSON}")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read as JSON ({error}); download it again") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} does not hold a JSON object; download it again")
@@ -112,6 +130,10 @@ def from_hf(config: Mapping[str, Any]) -> DecoderConfig:
     Raises:
       ValueError: a field is missing, unknown or has a value that is not implemented; names field and value.
     """
+    for field, kind in KINDS.items():
+        if config.get(field) is not None and not isinstance(config[field], kind):
+            names = {str: "a text", list: "a list", dict: "an object"}
+            raise ValueError(f"config.json: {field} = {_short(config[field])} must be {names[kind]}")
     family = config.get("model_type")
     if family not in FAMILIES:
         raise ValueError(f"model_type {family!r} is not supported; supported are {', '.join(FAMILIES)}")
@@ -213,9 +235,11 @@ def _refuse_windows(family: str, config: dict[str, Any]) -> None:
         raise ValueError(f"config.json: use_sliding_window = {switch!r} is not implemented; implemented: False")
     if family not in ("qwen2", "qwen3") and window is not None:
         raise ValueError(f"config.json: sliding_window = {window!r} is not implemented; implemented: None")
-    kinds = set(config.get("layer_types") or ()) - {"full_attention"}
+    kinds = [kind for kind in config.get("layer_types") or () if kind != "full_attention"]
     if kinds:
-        raise ValueError(f"config.json: layer_types has {sorted(kinds)}, not implemented; implemented: full_attention")
+        raise ValueError(
+            f"config.json: layer_types has {_short(kinds[0])}, not implemented; implemented: full_attention"
+        )
 
 
 def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
@@ -231,7 +255,7 @@ def _rope(config: dict[str, Any]) -> tuple[float, RopeScaling | None]:
     if rope.get("partial_rotary_factor") in (1, None):
         rope.pop("partial_rotary_factor", None)
     names = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-    expected = {"default": (), "llama3": names}.get(kind)
+    expected = {"default": (), "llama3": names}.get(str(kind))
     if expected is None:
         raise ValueError(f"config.json: {field} has rope_type {kind!r}, not implemented; implemented: default, llama3")
     unknown = sorted(set(rope) - set(expected))
@@ -265,16 +289,24 @@ def _size(config: Mapping[str, Any], field: str, default: int | None = None) -> 
     value = config.get(field)
     value = default if value is None else value
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"config.json: {field} = {value!r} must be a positive whole number")
+        raise ValueError(f"config.json: {field} = {_short(value)} must be a positive whole number")
+    largest = LARGEST.get(field, 2**31 - 1)
+    if value > largest:
+        raise ValueError(f"config.json: {field} = {_short(value)} is not implemented; at most {largest}")
     return value
 
 
 def _number(config: Mapping[str, Any], field: str, default: float | None = None) -> float:
     value = config.get(field)
     value = default if value is None else value
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise ValueError(f"config.json: {field} = {value!r} must be a positive number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        raise ValueError(f"config.json: {field} = {_short(value)} must be a positive number")
     return float(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else f"{text[:80]}..."
 
 
 def _flag(config: Mapping[str, Any], field: str) -> bool:

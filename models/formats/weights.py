@@ -302,7 +302,7 @@ def source_dtype(source: Path | None) -> str:
         return "float32"
     known = read_json(source / "config.json")
     named = known.get("dtype") or known.get("torch_dtype") or next(iter(open_tensors(source).values())).dtype
-    return named if named in DTYPES else "float32"
+    return named if isinstance(named, str) and named in DTYPES else "float32"
 
 
 @jax.jit

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from igrpo_jax.config import PromptConfig
-from igrpo_jax.printable import printable
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.prompts import Prompter, draft_marks
 from igrpo_jax.records.runlog import RunLog, samples_table, summary_table
 from models.formats.tokenizer import byte_tokenizer
@@ -143,7 +143,7 @@ def test_marks_are_the_lines_next_to_the_draft(template, hit, missed):
 
 def test_a_chat_template_that_does_not_end_is_refused():
     code = (
-        "from igrpo_jax import chat\nfrom igrpo_jax.config import PromptConfig\n"
+        "from igrpo_jax.edges import chat\nfrom igrpo_jax.config import PromptConfig\n"
         "from igrpo_jax.prompts import Prompter\nfrom models.formats.tokenizer import byte_tokenizer\n"
         "chat.TEMPLATE_SECONDS = 0.5\ntokenizer = byte_tokenizer()\n"
         "loop = '{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}'\n"

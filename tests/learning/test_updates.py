@@ -9,7 +9,7 @@ import pytest
 
 from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
 from igrpo_jax.learning.gradients import GAP
-from igrpo_jax.learning.learner import Learner
+from igrpo_jax.learning.learner import NONFINITE, Learner
 from igrpo_jax.learning.updates import update
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.rewards import Scores
@@ -112,3 +112,47 @@ def test_a_single_micro_batch_gives_the_gradient_without_a_sum(policy, make_layo
     assert metrics["update/dead_fraction"] == pytest.approx(1 / 3)
     for a, b in zip(jax.tree.leaves(state.moments), jax.tree.leaves(other.moments), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def fresh(policy, make_layout, **changes):
+    """A learner with such a config, and a state of its own."""
+    config = replace(CONFIG, **changes)
+    learner = Learner(decoder, make_layout("1x1"), config, jax.eval_shape(lambda: policy), dtype="float32")
+    state = learner.init(jax.device_put(jax.tree.map(jnp.copy, policy), learner.shardings.params))
+    keywords = {"config": config, "prompt_length": lambda stage: 8, "step": 9, "reference": None}
+    return learner, state, keywords
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38], ids=["NaN", "infinite", "a gradient that overflows"])
+def test_a_loss_or_gradient_that_is_not_finite_changes_nothing_and_is_counted(bad, policy, make_layout):
+    learner, state, keywords = fresh(policy, make_layout)
+    state, _ = update(learner, state, experience(TWO, DEAD), **keywords)  # moments and their count are not zero
+    before = jax.tree.map(np.array, state)
+    broken = [[bad, -bad], [1, -1], [0, 0]]
+    state, metrics = update(learner, state, experience(broken, DEAD), **keywords)
+    assert metrics[NONFINITE] == CONFIG.algorithm.num_iterations and metrics["update/skipped"] == 0
+    for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(a, b)
+    state, metrics = update(learner, state, experience(TWO, DEAD), **keywords)
+    assert metrics[NONFINITE] == 0 and np.isfinite(metrics["grad_norm"])
+    moved = [np.any(a != b) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True)]
+    assert all(moved)
+
+
+def test_weights_that_are_not_finite_after_a_finite_gradient_end_the_run(policy, make_layout):
+    optim = OptimConfig(learning_rate=1e39, warmup_ratio=0.0, final_lr_ratio=1.0)
+    learner, state, keywords = fresh(policy, make_layout, optim=optim)
+    with pytest.raises(
+        ValueError, match=r"step 10 has made weights or moments infinite or NaN.*nothing of it is saved"
+    ):
+        update(learner, state, experience(TWO, DEAD), **keywords)
+
+
+def test_leaving_a_step_out_takes_no_second_state(policy, make_layout):
+    """The new state lies where the old one was, and the program needs no room for another one."""
+    learner, state, _ = fresh(policy, make_layout)
+    reports = ({name: np.float32(0) for name in ("loss", "tokens", "entropy")},)
+    memory = learner.optimizer_program(reports).lower().compile().memory_analysis()
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    assert memory.alias_size_in_bytes >= size
+    assert memory.temp_size_in_bytes < size / 4

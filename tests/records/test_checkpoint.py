@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from igrpo_jax.learning.learner import TrainState
+from igrpo_jax.records import checksums
 from igrpo_jax.records.checkpoint import Checkpoints
 
 STATE = TrainState({"a": jnp.arange(4.0), "b": jnp.ones((2, 3))}, ({"mu": jnp.full(4, 0.5)}, None))
@@ -66,3 +67,117 @@ def test_another_policy_is_refused(params, part, folder):
     with pytest.raises(ValueError, match=r"checkpoint 4 in .* does not hold this policy"):
         getattr(checkpoints, part)(4, placed(STATE._replace(params=params)))
     checkpoints.close()
+
+
+def files_of(step):
+    """The files of a checkpoint that hold or describe arrays."""
+    return sorted(
+        file for file in (step / "default").rglob("*") if file.is_file() and file.name != "commit_success.txt"
+    )
+
+
+def flip(file, place=-1):
+    data = bytearray(file.read_bytes())
+    data[place] ^= 1
+    file.write_bytes(data)
+
+
+def test_one_flipped_bit_of_any_file_is_noticed_and_the_checkpoint_before_is_used(folder):
+    said = []
+    places = [file.relative_to(folder) for file in files_of(folder / "4")]
+    assert len(places) >= 8
+    for place in places:
+        flip(folder / place)
+        checkpoints = Checkpoints(folder, keep=None, say=said.append)
+        assert checkpoints.latest() == 2
+        checkpoints.close()
+        flip(folder / place)
+    assert len(said) == len(places) and all(line.startswith("checkpoint 4 in ") for line in said)
+    assert all(line.endswith("); the one before is used") and "\n" not in line for line in said)
+    checkpoints = Checkpoints(folder, keep=None, say=said.append)
+    assert checkpoints.latest() == 4 and len(said) == len(places)
+    checkpoints.close()
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "a folder", "without checksums"])
+def test_a_half_written_checkpoint_is_noticed(harm, folder):
+    file = next(file for file in files_of(folder / "4") if "/d/" in str(file))
+    match harm:
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-1])
+        case "gone":
+            file.unlink()
+        case "a folder":
+            file.unlink()
+            file.mkdir()
+        case _:
+            (folder / "4" / "default" / "checksums.json").unlink()
+    said = []
+    checkpoints = Checkpoints(folder, keep=None, say=said.append)
+    assert checkpoints.latest() == 2 and len(said) == 1
+    checkpoints.close()
+
+
+def test_a_run_moves_a_damaged_checkpoint_aside_and_makes_it_again(folder, capsys):
+    flip(files_of(folder / "4")[0])
+    reader = Checkpoints(folder, keep=None)
+    assert reader.latest() == 2 and "4" in names(folder)
+    reader.close()
+    checkpoints = Checkpoints(folder, keep=2)
+    assert checkpoints.latest() == 2 and "checkpoint 4 in" in capsys.readouterr().err
+    checkpoints.save(4, checkpoints.restore(2, placed(STATE)))
+    checkpoints.close()
+    again = Checkpoints(folder, keep=2)
+    assert again.latest() == 4 and names(folder) == ["2", "4", "4.damaged"]
+    again.close()
+
+
+def test_only_if_none_is_whole_the_run_stops(folder):
+    for step in ("2", "4"):
+        flip(files_of(folder / step)[0])
+    before = names(folder)
+    for keep in (None, 2):
+        checkpoints = Checkpoints(folder, keep=keep, say=str)
+        with pytest.raises(ValueError, match=r"no checkpoint in .* is whole \(newest: 4, .* has another checksum\)"):
+            checkpoints.latest()
+        checkpoints.close()
+    assert names(folder) == [name for name in before if name.isdecimal()]
+
+
+def test_checkpoints_of_an_older_version_have_no_checksums_and_are_used_with_a_line(folder):
+    for step in ("2", "4"):
+        (folder / step / "default" / "checksums.json").unlink()
+    said = []
+    checkpoints = Checkpoints(folder, keep=None, say=said.append)
+    assert checkpoints.latest() == 4 and "has no checksums" in said[0]
+    np.testing.assert_array_equal(checkpoints.restore_params(4, placed(STATE))["a"], STATE.params["a"] + 4)
+    checkpoints.close()
+    (folder / "4" / "default" / "_METADATA").write_text("{")
+    checkpoints = Checkpoints(folder, keep=None, say=said.append)
+    assert checkpoints.latest() == 2 and "checkpoint 4" in said[1] and "checkpoint 2" in said[2] and len(said) == 3
+    checkpoints.close()
+
+
+def test_a_failed_save_is_said_at_once_and_the_next_one_is_tried(folder, monkeypatch, capfd):
+    def no_room(folder):
+        raise OSError(28, "No space left on device")
+
+    said = []
+    checkpoints = Checkpoints(folder, keep=2, say=said.append)
+    monkeypatch.setattr(checksums, "write_checksums", no_room)
+    for step in (6, 8):
+        checkpoints.save(step, STATE)
+        checkpoints._watcher.join(20)
+        assert said.pop() == (
+            f"step {step} could not be saved ([Errno 28] No space left on device); what was saved before stays, and "
+            "the next save tries again"
+        )
+    assert checkpoints.latest() == 4 and {"2", "4"} <= {*names(folder)} and checkpoints.unsaved
+    monkeypatch.undo()
+    checkpoints.save(9, STATE)
+    checkpoints.close()
+    assert not said and not checkpoints.unsaved and names(folder) == ["4", "9"]
+    assert "Traceback" not in capfd.readouterr().err
+    again = Checkpoints(folder, keep=2, say=said.append)
+    assert again.latest() == 9 and not said
+    again.close()

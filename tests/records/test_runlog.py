@@ -85,3 +85,46 @@ def test_summary_compares_first_and_last_steps_and_evaluations():
 def test_a_workdir_without_a_run_is_an_error_that_says_so(tmp_path):
     with pytest.raises(ValueError, match="--workdir of a run that has trained"):
         read_metrics(tmp_path)
+
+
+LINES = [
+    json.dumps({"step": step, "question": f"größer {step}?", "gold": {"step": 1}}, ensure_ascii=False).encode()
+    for step in range(1, 6)
+]
+
+
+@pytest.mark.parametrize(
+    ("damaged", "kept", "named"),
+    [
+        (LINES[2][:30] + b"\xff" + LINES[2][31:] + b"\n", [1, 2, 4, 5], "line 3:"),  # no UTF-8
+        (LINES[2][:9] + b"\x00" + LINES[2][10:] + b"\n", [1, 2, 4, 5], "line 3:"),
+        (LINES[2][:20] + b"\n" + LINES[2][20:] + b"\n", [1, 2, 4, 5], "line 3, 4:"),
+        (LINES[2] + b"\x0b", [1, 2, 3, 4, 5], "line 3:"),  # the end of the line
+        (b"\n" + LINES[2] + b"\n", [1, 2, 3, 4, 5], None),
+        (b"[1]\n", [1, 2, 4, 5], "line 3:"),
+        (b'{"step": "3"}\n', [1, 2, 4, 5], "line 3:"),
+        (b'{"reward": 3}\n', [1, 2, 4, 5], "line 3:"),
+        (b"[" * 100_000 + b"\n", [1, 2, 4, 5], "line 3:"),
+        (bytes(4096) + b"\n", [1, 2, 4, 5], "line 3:"),
+    ],
+)  # fmt: skip
+def test_damage_costs_its_own_line_and_no_other(damaged, kept, named, tmp_path):
+    path = tmp_path / "samples.jsonl"
+    before = [line + b"\n" for line in LINES]
+    path.write_bytes(b"".join([*before[:2], damaged, *before[3:]]))
+    log = open_log(tmp_path, completed=5)
+    log.close()
+    assert [json.loads(line) for line in path.read_bytes().splitlines()] == [json.loads(LINES[k - 1]) for k in kept]
+    said = log.console.export_text()
+    assert (f"{path}, {named} damaged" in said) if named else not said
+
+
+@pytest.mark.parametrize("cut", [1, 25, 26, 27])
+def test_a_torn_last_line_goes_without_a_word_within_a_letter_too(cut, tmp_path):
+    path = tmp_path / "samples.jsonl"
+    path.write_bytes(LINES[0] + b"\n" + LINES[1][:-cut])
+    log = open_log(tmp_path, completed=5)
+    log.close()
+    assert path.read_bytes() == LINES[0] + b"\n" and not log.console.export_text()
+    (tmp_path / "metrics.jsonl").write_bytes(LINES[0] + b"\n" + "ä".encode()[:1])
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1]

@@ -1,6 +1,7 @@
 """Whose directory it is."""
 
 import json
+import os
 
 import pytest
 
@@ -184,3 +185,35 @@ def test_jobs_that_read_say_what_differs_in_what_matters(tmp_path):
     assert said == ["with another config than the run's: seed: 0 -> 1"]
     with pytest.raises(ValueError, match="another model"):
         compare_run(tmp_path, Config(), DecoderConfig(**(vars(SMALL) | {"width": 16})), say=said.append)
+
+
+@pytest.mark.parametrize("harm", ["missing", "damaged"])
+def test_a_lost_config_beside_checkpoints_is_named_and_not_made_up(harm, tmp_path):
+    claim(tmp_path, Config(), SMALL)
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    path, right = tmp_path / "config.json", (tmp_path / "config.json").read_bytes()
+    if harm == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(right[:-20])
+    with pytest.raises(ValueError, match=r"config.json .* put it back \(cp \S+config.copy.json \S+/config.json\)"):
+        claim(tmp_path, Config(seed=1), SMALL)
+    assert (not path.exists()) if harm == "missing" else path.read_bytes() == right[:-20]
+    path.write_bytes((tmp_path / "config.copy.json").read_bytes())
+    assert path.read_bytes() == right
+    claim(tmp_path, Config(), SMALL)
+
+
+def test_a_pipe_in_place_of_a_file_holds_nothing_up(tmp_path):
+    for name in ("config.json", "metrics.jsonl"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(ValueError, match=name):
+            claim(tmp_path, Config(), SMALL)
+        (tmp_path / name).unlink()
+
+
+def test_what_a_killed_writer_left_is_swept(tmp_path):
+    for name in ("config.json.77.part", "metrics.jsonl.77.part", "metrics.part", "own.part"):
+        (tmp_path / name).touch()
+    claim(tmp_path, Config(), SMALL)
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", "config.copy.json", "own.part"}

@@ -17,11 +17,17 @@ class Store:
     def __init__(self):
         self.values, self.changed = {}, threading.Condition()
 
-    def key_value_set_bytes(self, key, value):
+    def key_value_set_bytes(self, key, value, overwrite=False):
         with self.changed:
-            assert key not in self.values
+            assert overwrite or key not in self.values
             self.values[key] = value
             self.changed.notify_all()
+
+    def key_value_try_get_bytes(self, key):
+        with self.changed:
+            if key not in self.values:
+                raise jax.errors.JaxRuntimeError("NOT_FOUND: nobody said it")
+            return self.values[key]
 
     def blocking_key_value_get_bytes(self, key, milliseconds):
         with self.changed:

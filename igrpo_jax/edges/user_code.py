@@ -10,8 +10,8 @@ from pathlib import Path
 from types import ModuleType
 
 from igrpo_jax import config as sections
-from igrpo_jax.checks import check_types
 from igrpo_jax.config import Config
+from igrpo_jax.edges.checks import check_types
 
 
 def path_of(text: str) -> Path:

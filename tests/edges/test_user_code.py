@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from igrpo_jax import user_code
+from igrpo_jax.edges import user_code
 from igrpo_jax.config import Config, OptimConfig, RewardConfig, TrainConfig
+from igrpo_jax.edges.user_code import load_config, path_of, run_file
 from igrpo_jax.rewards import load_rewards
-from igrpo_jax.user_code import load_config, path_of, run_file
 
 HEAD = "from igrpo_jax.config import *\n\ndef get_config():\n    return "
 
@@ -57,7 +57,7 @@ MISTAKES = [
 PRINTED = """
 import json, sys
 from pathlib import Path
-from igrpo_jax.user_code import load_config
+from igrpo_jax.edges.user_code import load_config
 for name in json.load(sys.stdin):
     try:
         print("read", load_config(name, Path(".")))
@@ -71,7 +71,7 @@ def test_mistakes_are_one_line_with_the_file(tmp_path):
     paths = [tmp_path / f"c{number}.py" for number in range(len(MISTAKES))]
     for path, (body, _) in zip(paths, MISTAKES, strict=True):
         path.write_text(HEAD + body)
-    names, root = json.dumps([str(path) for path in paths]), Path(user_code.__file__).parents[1]
+    names, root = json.dumps([str(path) for path in paths]), Path(user_code.__file__).parents[2]
     command = [sys.executable, "-c", PRINTED]
     done = subprocess.run(command, input=names, capture_output=True, text=True, cwd=root, check=True)
     said = done.stdout.splitlines()

@@ -29,6 +29,7 @@ AT_LEAST = {
     "train.logprob_chunk": 1,
     "train.save_every": 1,
     "train.keep": 1,
+    "train.max_skipped": 0,
     "train.eval_every": 0,
     "train.sample_rows": 0,
     "eval.num_samples": 1,

@@ -9,8 +9,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE, Unigram
 from transformers import PreTrainedTokenizerFast
 
-from igrpo_jax.chat import Chat, probe
 from igrpo_jax.config import REASONING_SYSTEM, PromptConfig
+from igrpo_jax.edges.chat import Chat, probe
 from igrpo_jax.prompts import Prompter
 from models.formats.tokenizer import byte_tokenizer
 

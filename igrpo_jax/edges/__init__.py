@@ -1,0 +1,1 @@
+"""Where users, files, texts and signals come in: what is refused, shown, run and obeyed."""

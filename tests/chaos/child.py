@@ -1,0 +1,55 @@
+"""Runs launch.py and says through a pipe what it is doing, so that it can be killed while it does just that.
+
+python tests/chaos/child.py <descriptor> <arguments of launch.py>
+"""
+
+import functools
+import importlib
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+PHASES = {
+    "load": ("models.formats.load", "find"),
+    "data": ("igrpo_jax.data", "load_problems"),
+    "claim": ("igrpo_jax.records.workdir", "claim"),
+    "compile": ("igrpo_jax.sampling.programs", "Programs.__init__"),
+    "sampling": ("igrpo_jax.sampling.flight", "Flight.advance"),
+    "grading": ("igrpo_jax.drive", "grade"),
+    "update": ("igrpo_jax.learning.learner", "Learner.update"),
+    "records": ("igrpo_jax.records.runlog", "RunLog.samples"),
+    "save": ("igrpo_jax.records.checkpoint", "Checkpoints.save"),
+    "evaluation": ("igrpo_jax.train", "run_evaluations"),
+    "export": ("models.formats.weights", "export"),
+}
+"""What a run does, and the function whose call begins it."""
+
+
+def announcing(function: Callable[..., Any], phase: str, descriptor: int) -> Callable[..., Any]:
+    """The same function, which says first that it begins."""
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **named: Any) -> Any:
+        os.write(descriptor, f"{phase}\n".encode())
+        return function(*arguments, **named)
+
+    return called
+
+
+def main(descriptor: int, arguments: list[str]) -> None:
+    """A whole run; does not return."""
+    import launch
+    from igrpo_jax.edges.preemption import leave
+
+    for phase, (module, path) in PHASES.items():
+        *owners, name = path.split(".")
+        owner = functools.reduce(getattr, owners, importlib.import_module(module))
+        setattr(owner, name, announcing(getattr(owner, name), phase, descriptor))
+    if status := launch.main(arguments):
+        leave(status)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,119 @@
+"""One live run a directory."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from igrpo_jax.records.lease import NAME, _me, lease
+
+
+def holder(folder, *, beat=0.05, ignore=str):
+    return lease(folder, say=ignore, beat=beat, dead=1.0)
+
+
+def write(folder, **changes):
+    record = _me() | {"since": "2026-01-02T03:04:05+00:00", "token": "theirs"} | changes
+    (folder / NAME).write_text(json.dumps(record))
+    return record
+
+
+def test_a_second_live_run_is_refused_with_who_and_since_when(tmp_path):
+    with holder(tmp_path / "run"):
+        record = json.loads((tmp_path / "run" / NAME).read_text())
+        with (
+            pytest.raises(
+                ValueError, match=rf"a run is writing here: .* process {os.getpid()} on \S+ since 20"
+            ) as error,
+            holder(tmp_path / "run"),
+        ):
+            pass
+        assert record["since"] in str(error.value) and "\n" not in str(error.value)
+        assert json.loads((tmp_path / "run" / NAME).read_text()) == record
+    assert not list((tmp_path / "run").iterdir())
+    with holder(tmp_path / "run"):
+        pass
+
+
+ENDED = """
+import sys, time
+from igrpo_jax.records.lease import lease
+from pathlib import Path
+with lease(Path(sys.argv[1]), say=print, beat=0.05):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lease_of_a_killed_process_is_taken_over_at_once_also_before_it_is_reaped(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ENDED, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(ValueError, match=f"process {process.pid} "), holder(tmp_path):
+        pass
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    said, started = [], time.monotonic()
+    with lease(tmp_path, say=said.append):
+        assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
+    assert time.monotonic() - started < 5 and len(said) == 1 and f"process {process.pid} on" in said[0]
+    process.wait()
+    process.stdout.close()
+
+
+def test_another_process_of_the_same_number_is_not_the_holder(tmp_path):
+    write(tmp_path, started="1")
+    with holder(tmp_path):
+        assert json.loads((tmp_path / NAME).read_text())["token"] != "theirs"
+
+
+def test_a_holder_elsewhere_lives_while_its_file_is_touched(tmp_path):
+    write(tmp_path, place="elsewhere", host="node7")
+    said = []
+    touching = subprocess.Popen(["sh", "-c", f"for i in $(seq 200); do touch '{tmp_path / NAME}'; sleep 0.02; done"])
+    try:
+        with (
+            pytest.raises(ValueError, match=r"process \d+ on node7 since 2026-01-02"),
+            holder(tmp_path, ignore=said.append),
+        ):
+            pass
+    finally:
+        touching.kill()
+        touching.wait()
+    assert len(said) == 1 and "on another machine" in said[0]
+    with holder(tmp_path, ignore=said.append):
+        assert "which has ended" in said[-1]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1e400}'])
+def test_a_damaged_lease_counts_until_it_is_old(text, tmp_path):
+    (tmp_path / NAME).write_text(text)
+    started = time.monotonic()
+    with holder(tmp_path):
+        assert time.monotonic() - started > 0.5
+    os.utime(tmp_path, None)
+
+
+def test_only_one_of_many_takes_over(tmp_path, in_threads):
+    write(tmp_path, started="1")
+    held = []
+
+    def one(index):
+        with lease(tmp_path, say=str, beat=0.05):
+            held.append(index)
+            time.sleep(0.5)
+
+    results = in_threads(8, one)
+    assert len(held) == 1 and sum(isinstance(result, ValueError) for result in results) == 7
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_stood_still_while_another_took_over_ends(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ENDED, tmp_path], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    write(tmp_path, pid=1)
+    assert process.wait(20) == 1 and "was taken over by process 1 on" in process.stdout.read()
+    assert json.loads((tmp_path / NAME).read_text())["token"] == "theirs"
+    process.stdout.close()
