@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from igrpo_jax.printable import printable
 from igrpo_jax.rewards.importing import parameters
 from igrpo_jax.rewards.own import Failed, Own
 from igrpo_jax.rewards.verdict import Verdict
@@ -21,6 +22,7 @@ _FIXES = {
     "timeout": "took longer than reward.call_deadline, {deadline:g} s; raise that, or make it faster",
     "memory": "needed more memory than reward.memory_mb; raise that, or load what is large when the module is imported",
 }
+_WARNED: set[tuple[str, str]] = set()
 _PATCHED = threading.RLock()
 
 
@@ -53,7 +55,7 @@ def called(
         if value is None or _is_finite(value):
             values.append(value if value is None or isinstance(value, Verdict) else float(value))
             continue
-        message = f"reward {name!r} returned {value!r} for completion {index}; {wanted}"
+        message = f"reward {name!r} returned {_short(value)} for completion {index}; {wanted}"
         if errors == "stop":
             raise ValueError(f"{message}, within float32 (--reward.errors zero takes 0 instead)")
         values.append(Verdict(0.0, "error", message=message))
@@ -66,7 +68,16 @@ def parameters_of(function: Callable[..., Any]) -> tuple[set[str] | None, set[st
 
 
 def _is_finite(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.bool_) and math.isfinite(value) and abs(float(value)) <= LARGEST
+    if not isinstance(value, numbers.Real | np.bool_):
+        return False
+    try:
+        return math.isfinite(value) and abs(float(value)) <= LARGEST
+    except OverflowError:
+        return False
+
+
+def _short(value: Any) -> str:
+    return "a number beyond all floats" if isinstance(value, int) and abs(value) > LARGEST else repr(value)[:80]
 
 
 def _arguments(name: str, function: Callable[..., Any], columns: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
@@ -85,22 +96,23 @@ def _arguments(name: str, function: Callable[..., Any], columns: Mapping[str, Se
 def _apart(name: str, function: Own, given: Mapping[str, list[Any]], wanted: str, errors: str) -> list[Any]:
     """The results of a function of the user's own; where it fails, by row or as an error that names one."""
     try:
-        return function(**given)
+        try:
+            return function(**given)
+        except Failed as failed:
+            if errors == "zero":
+                _warn(name, failed)
+                return function.each(given, failed)
+            row = function.row(given, failed)
+            raise ValueError(_told(name, function, failed, row)) from failed
     except TypeError as error:
         raise ValueError(f"reward {name!r} returned {error}; {wanted}") from error
-    except Failed as failed:
-        if errors == "zero":
-            _warn(name, failed)
-            return function.each(given, failed)
-        row = function.row(given, failed)
-        raise ValueError(_told(name, function, failed, row)) from failed
 
 
 def _told(name: str, function: Own, failed: Failed, row: int | None) -> str:
     verdict = failed.verdict
     if verdict.reason in _FIXES:
         what = _FIXES[verdict.reason].format(deadline=function.deadline)
-    elif "process" in verdict.message:
+    elif verdict.message.startswith("the grader process"):
         what = f"ended badly: {verdict.message}; it must return one number or None a completion"
     else:
         what = f"raised {verdict.message}; it must return one number or None a completion"
@@ -109,16 +121,11 @@ def _told(name: str, function: Own, failed: Failed, row: int | None) -> str:
 
 
 def _warn(name: str, failed: Failed) -> None:
+    """Says once a kind of failure that completions get 0 for it."""
     if (name, failed.verdict.reason) not in _WARNED:
         _WARNED.add((name, failed.verdict.reason))
-        print(
-            f"reward {name!r} failed ({failed.verdict.message or failed.verdict.reason}); completions with which it "
-            "does get 0 and are counted as timeouts or errors",
-            file=sys.stderr,
-        )
-
-
-_WARNED: set[tuple[str, str]] = set()
+        what = printable(failed.verdict.message or failed.verdict.reason)
+        print(f"warning: reward {name!r} failed ({what}); such completions get 0 and are counted", file=sys.stderr)
 
 
 def _here(name: str, function: Callable[..., Any], given: Mapping[str, list[Any]]) -> Any:

@@ -88,27 +88,28 @@ class Own:
             results = []
             for a, b in ((start, middle), (middle, stop)):
                 try:
-                    results += self._called({name: values[a:b] for name, values in columns.items()}, max(left, 0.01))
+                    values = self._called(_rows(columns, a, b), max(left, 0.01))
                 except Failed as again:
-                    results += part(a, b, again)
+                    values = part(a, b, again)
+                if len(values) != b - a:
+                    raise TypeError(f"{len(values)} values for {b - a} completions")
+                results += values
                 left = due - time.monotonic()
             return results
 
-        return part(0, len(next(iter(columns.values()))), failed)
+        return part(0, _size(columns), failed)
 
     def row(self, columns: Mapping[str, Sequence[Any]], failed: Failed) -> int | None:
         """After a call that failed: a row with which it fails alone, None if none is found in the time of one call."""
         if failed.verdict.reason == "timeout":
             return None
-        start, stop = 0, len(next(iter(columns.values())))
+        start, stop = 0, _size(columns)
         due = time.monotonic() + self.deadline
         while stop - start > 1:
             middle = (start + stop) // 2
             for a, b in ((start, middle), (middle, stop)):
                 try:
-                    self._called(
-                        {name: values[a:b] for name, values in columns.items()}, max(due - time.monotonic(), 0.01)
-                    )
+                    self._called(_rows(columns, a, b), max(due - time.monotonic(), 0.01))
                 except Failed as again:
                     if again.verdict.reason == "timeout":
                         return None
@@ -130,6 +131,14 @@ class Own:
         if "returned" in answer:
             raise TypeError(answer["returned"])
         return [_value(value) for value in answer["values"]]
+
+
+def _size(columns: Mapping[str, Sequence[Any]]) -> int:
+    return max(map(len, columns.values()), default=0)
+
+
+def _rows(columns: Mapping[str, Sequence[Any]], start: int, stop: int) -> dict[str, Sequence[Any]]:
+    return {name: values[start:stop] for name, values in columns.items()}
 
 
 def _value(value: Any) -> Any:

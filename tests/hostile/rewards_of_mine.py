@@ -92,6 +92,12 @@ def prints(completions, **columns):
     return [1.0 for _ in completions]
 
 
+def too_few_of_some(completions, **columns):
+    if len(completions) > 2:
+        raise RuntimeError("too many")
+    return [1.0]
+
+
 class Judge:
     def __call__(self, prompts, completions):
         return [None if text == "bad" else 0.5 for text in completions]

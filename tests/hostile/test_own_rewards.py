@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from igrpo_jax.config import RewardConfig
-from igrpo_jax.rewards import Rewards, load_rewards
+from igrpo_jax.rewards import GraderPool, Rewards, load_rewards
 from igrpo_jax.rewards.workers.pool import Closed
 
 MINE = "tests.hostile.rewards_of_mine"
@@ -85,7 +85,14 @@ def test_or_costs_these_rows_alone(name, values, reason):
         assert score(rewards, ("good",)).total.tolist() == [0.0 if name == "hungry" else 1.0]
 
 
-@pytest.mark.parametrize(("name", "message"), [("too_few", "returned 1 values"), ("generator", "returned generator")])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("too_few", "returned 1 values for 3 completions"),
+        ("generator", "returned generator"),
+        ("too_few_of_some", "returned 1 values for 2 completions"),
+    ],
+)
 def test_what_is_no_list_of_n_stops_in_any_case(name, message):
     with load(name, errors="zero") as rewards, pytest.raises(ValueError, match=message):
         score(rewards)
@@ -136,3 +143,10 @@ def test_modules_that_end_their_process_are_told(tmp_path):
     (tmp_path / "ends.py").write_text("import os\nos._exit(4)\n")
     with pytest.raises(ValueError, match=re.escape("exit status 4")):
         load_rewards(RewardConfig(functions=(f"{tmp_path}/ends.py:f",)))
+
+
+def test_integers_beyond_floats_are_refused_here_too():
+    pool = GraderPool(1, 1.0, 256)
+    rewards = Rewards({"f": lambda completions: [10**400]}, weights=[1.0], pool=pool)
+    with pytest.raises(ValueError, match="'f' returned a number beyond all floats for completion 0"):
+        rewards.score([""], ["a"], {})

@@ -14,7 +14,7 @@ from igrpo_jax.rewards.verdict import Verdict
 from igrpo_jax.rewards.workers import wire
 
 _LEAVE_SECONDS = 2.0
-_DEFAULT_NAMES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Result(NamedTuple):
@@ -167,5 +167,5 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": path,
         "PYTHONHASHSEED": "0",
         "JAX_PLATFORMS": "cpu",
-        **dict.fromkeys(_DEFAULT_NAMES, "1"),
+        **dict.fromkeys(_THREADS, "1"),
     }
