@@ -8,26 +8,33 @@ from typing import Any
 
 def beginning(step: int) -> bytes:
     """The first events of a file; what earlier files have of `step` and later steps is not shown any more."""
-    from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
-
-    start = SessionLog(status=SessionLog.START)
+    made = _messages()
+    start = made.SessionLog(status=made.SessionLog.START)
     return b"".join(
         _framed(event)
         for event in (
-            Event(wall_time=time.time(), file_version="brain.Event:2"),
-            Event(wall_time=time.time(), step=step, session_log=start),
+            made.Event(wall_time=time.time(), file_version="brain.Event:2"),
+            made.Event(wall_time=time.time(), step=step, session_log=start),
         )
     )
 
 
 def scalars(step: int, values: Mapping[str, float]) -> bytes:
     """One event for each value."""
-    from tensorboardX.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboardX.summary import scalar
 
+    made = _messages()
     return b"".join(
-        _framed(Event(wall_time=time.time(), step=step, summary=scalar(name, value))) for name, value in values.items()
+        _framed(made.Event(wall_time=time.time(), step=step, summary=scalar(name, value)))
+        for name, value in values.items()
     )
+
+
+def _messages() -> Any:
+    """TensorBoard's messages, whose classes are made when the module is imported."""
+    from tensorboardX.proto import event_pb2
+
+    return event_pb2
 
 
 def _framed(event: Any) -> bytes:
