@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from igrpo_jax.printable import printable
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.rewards.importing import parameters
 from igrpo_jax.rewards.own import Failed, Own
 from igrpo_jax.rewards.verdict import Verdict
