@@ -231,7 +231,7 @@ def end_clearly(status: int) -> None:
     """Has a process that JAX aborts say `ORPHANED` and end with this status, after JAX's own lines.
 
     JAX finds out that another process is gone and aborts in a thread of its own: no Python exception, and its callback
-    for Python (`missed_heartbeat_callback`) crashes in jaxlib 0.10 and 0.11.
+    for Python (`missed_heartbeat_callback`) crashes in jaxlib 0.10.
     """
 
     def aborted(_: int) -> None:
