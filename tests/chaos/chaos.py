@@ -94,6 +94,7 @@ class Child:
         os.close(self._pipe)
         self._output.seek(0)
         output = self._output.read().decode(errors="replace")
+        self._output.close()
         left = survivors(self.mark)
         assert not left, f"orphans: {left}"
         return Outcome(status, seconds, output)

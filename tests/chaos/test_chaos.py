@@ -32,7 +32,7 @@ BLOWS = {
     "told": [
         Blow(signal.SIGTERM, "load"),
         Blow(signal.SIGINT, "compile", delay=0.1),
-        Blow(signal.SIGTERM, "update", 5),
+        Blow(signal.SIGTERM, "update", 2),
         Blow(signal.SIGINT, "sampling", 8),
         Blow(signal.SIGTERM, "save", delay=0.02),
         Blow(signal.SIGINT, "evaluation"),
