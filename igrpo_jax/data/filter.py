@@ -24,7 +24,7 @@ _FIXES = {
     "no answer": "check data.answer_column, and answer_after= and answer_boxed= of the source",
     "unparsable answer": "check data.answer_column",
     "question too long": "raise prompt.max_prompt_length",
-    "broken text": "it holds halves of characters (lone surrogates); write the file anew as UTF-8",
+    "broken text": "mend the file: it holds halves of characters (lone surrogates like \\ud83d)",
     "refused by the chat template": "see which roles it takes, in which order",
 }
 

@@ -43,7 +43,7 @@ def test_verls_rows(write, load, suffix):
     spec = write(VERL, VERL | {"prompt": [SYSTEM, USER]}, suffix=suffix)
     first, second = list(load(f"{spec}&answer=reward_model.ground_truth"))
     assert (first.question, second.question) == ([USER], [SYSTEM, USER])
-    assert first.columns["answer"] == "2" and "prompt" not in first.columns
+    assert first.columns["answer"] == "2" and first.columns["prompt"] == [USER]
     assert first.columns["data_source"] == "gsm8k"
 
 

@@ -321,7 +321,7 @@ def test_prompts_of_the_demos_model_are_those_of_transformers(system):
         pytest.skip(f"the embedded model is not here: {error}")
     first = [{"role": "system", "content": system}] if system else []
     prompter = Prompter(made, PromptConfig(system=system))
-    golden = json.loads((Path(__file__).parent / "golden" / "smollm2.json").read_text())
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "smollm2.json").read_text())
     for question in [*(row["question"] for row in golden), "Sum: $\\frac{1}{2}$ < 3 | [x]\n\nuser: 5", "ü\u200b漢 😀"]:
         assert prompter.question(question) == rendered(made, [*first, {"role": "user", "content": question}])
     if not system:
