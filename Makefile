@@ -10,13 +10,16 @@ BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,roofline sampling update p
 PEERS ?= all
 PEER_STAMPS := .venv-peers/torch/.complete .venv-peers/tunix/.complete
 
-.PHONY: demo test chaos lint format bench peers env lock clean
+.PHONY: demo test slow chaos lint format bench peers env lock clean
 
 demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 	$(BIN)/python launch.py --config quickstart.py --mesh 1x1 --workdir runs/quickstart
 
 test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest
+
+slow: $(STAMP)  ## the tests that take minutes, which .ci/run runs too
+	$(BIN)/python -m pytest -m slow
 
 chaos: $(STAMP)  ## kills 60 runs in all that they do and looks whether anything is lost; CHAOS="--seed 1 --runs 20"
 	PYTHONPATH=. $(BIN)/python tests/chaos/chaos.py $(CHAOS)

@@ -7,6 +7,9 @@ import pytest
 from tests.chaos.chaos import Blow, Child, Outcome, check, differences, endure, pair, strike_pair
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     return tmp_path_factory.mktemp("chaos")
