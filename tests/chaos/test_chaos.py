@@ -6,7 +6,6 @@ import pytest
 
 from tests.chaos.chaos import Blow, Child, Outcome, check, differences, endure, pair, strike_pair
 
-
 pytestmark = pytest.mark.slow
 
 
