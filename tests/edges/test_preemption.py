@@ -55,6 +55,9 @@ def quick(monkeypatch):
     monkeypatch.setattr(preemption, "POLL", 0.05)
     monkeypatch.setattr(preemption, "LINGER", 0.0)
     monkeypatch.setattr(preemption, "ECHO", 0.2)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def until(true) -> None:
