@@ -172,7 +172,7 @@ def test_nothing_compiles_after_the_second_step(alone):
 
 def test_a_run_writes_what_it_promises(alone):
     assert {p.name for p in alone.iterdir()} == {
-        "config.json", "metrics.jsonl", "samples.jsonl", "tensorboard", "checkpoints", "export",
+        "config.json", "config.copy.json", "metrics.jsonl", "samples.jsonl", "tensorboard", "checkpoints", "export",
     }  # fmt: skip
     assert sorted(p.name for p in (alone / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
     before, *steps = records(alone)
