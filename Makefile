@@ -19,7 +19,7 @@ test: $(STAMP)  ## the test suite
 	$(BIN)/python -m pytest
 
 slow: $(STAMP)  ## the tests that take minutes, which .ci/run runs too
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(SLOW)
 
 chaos: $(STAMP)  ## kills 60 runs in all that they do and looks whether anything is lost; CHAOS="--seed 1 --runs 20"
 	PYTHONPATH=. $(BIN)/python tests/chaos/chaos.py $(CHAOS)
