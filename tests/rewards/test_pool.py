@@ -2,6 +2,7 @@
 
 import operator
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,22 @@ ROOT = Path(__file__).parents[2]
 
 def reasons(results):
     return [result.reason if isinstance(result, Verdict) else result for result in results]
+
+
+def below_a_killed_trainer(action: str) -> list[int]:
+    """Process ids that a trainer prints, whose pool is busy for ten minutes when it is killed."""
+    code = (
+        "import os, time\nfrom igrpo_jax.rewards import GraderPool\nfrom tests.hostile import jobs\n"
+        f"pool = GraderPool(1, 600.0, 256)\nprint(*pool.map({action}, [()]), flush=True)\n"
+        "pool.map(time.sleep, [(600,)])\n"
+    )
+    trainer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert trainer.stdout is not None
+    with trainer.stdout as lines:
+        below = [int(pid) for pid in re.findall(r"\d+", lines.readline())]
+    trainer.kill()
+    trainer.wait()
+    return below
 
 
 def gone(pid):
@@ -169,16 +186,5 @@ def test_closing_ends_the_processes():
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends children with their parent")
 def test_busy_workers_end_with_a_killed_parent():
-    code = (
-        "import os, time; from igrpo_jax.rewards import GraderPool\n"
-        "pool = GraderPool(1, 600.0, 256)\n"
-        "print(pool.map(os.getpid, [()])[0], flush=True)\n"
-        "pool.map(time.sleep, [(600,)])\n"
-    )
-    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert parent.stdout is not None
-    with parent.stdout as lines:
-        worker = int(lines.readline())
-    parent.kill()
-    parent.wait()
+    (worker,) = below_a_killed_trainer("os.getpid")
     assert gone(worker)

