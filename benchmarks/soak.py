@@ -73,12 +73,12 @@ def look(step: int) -> Seen:
 
 def watch(metrics: Path, steps: int, seen: list[Seen], over: threading.Event) -> None:
     """Looks ten times, as often as a tenth part of the steps is done."""
-    following = steps // 10
+    each = following = max(steps // 10, 1)
     while not over.wait(0.05):
         done = _last_step(metrics)
         if done >= following:
             seen.append(look(done))
-            following += steps // 10
+            following += each
 
 
 def _last_step(metrics: Path) -> int:
@@ -124,9 +124,10 @@ def main() -> None:
         status = launch.main(["--config", options.config, "--workdir", str(workdir), *sizes, *options.more])
         over.set()
         watcher.join()
+        if status:
+            sys.exit(status)
         show(seen, [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()])
         print(f"{options.steps} steps in {time.perf_counter() - began:.0f} s")
-    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Runs one little program for each problem, all at once: it says what is wanted next, and gets it back graded.
 
-So one problem refines while another is still drafting, and nothing but this file knows of requests and processes.
+So one problem refines while another is still drafting. Programs know nothing of requests and processes; this file does.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,22 @@ from igrpo_jax.types import Divide, Problem, Request, Samples, Usage, alone
 
 Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
 """Scores n completions given their n questions and columns of n values."""
+
+
+class Draft(NamedTuple):
+    """A completion that goes into a later prompt.
+
+    Attributes:
+      index: its number in its group.
+      tokens: token ids, the end token included.
+      reward: what it was worth.
+      right: whether it is right, see `Scores.right`.
+    """
+
+    index: int
+    tokens: list[int]
+    reward: float
+    right: bool
 
 
 class Group(NamedTuple):
@@ -32,27 +48,15 @@ class Group(NamedTuple):
 
     stage: int
     prompt: list[int]
-    draft: Optional["Draft"]
+    draft: Draft | None
     samples: Samples
     scores: Scores
     copied: int
 
-
-class Draft(NamedTuple):
-    """A completion that goes into a later prompt: the group it comes from, and its number there."""
-
-    group: Group
-    index: int
-
-    @property
-    def tokens(self) -> list[int]:
-        """Its token ids, the end token included."""
-        return tokens_of(self.group.samples, self.index)
-
-    @property
-    def reward(self) -> float:
-        """What it was worth."""
-        return float(self.group.scores.total[self.index])
+    def completion(self, index: int) -> Draft:
+        """One of the completions, to go into a later prompt."""
+        right = bool(self.scores.right()[1][index])
+        return Draft(index, tokens_of(self.samples, index), float(self.scores.total[index]), right)
 
 
 class Ask(NamedTuple):
@@ -96,7 +100,7 @@ def drive(
     Returns:
       What each program got, in order, and how sampling spent its time.
     """
-    asked: dict[int, Ask] = {}
+    latest: dict[int, Ask] = {}
     groups: list[list[Group]] = [[] for _ in problems]
 
     def render(asks: Sequence[tuple[int, Ask]]) -> list[list[int]]:
@@ -107,27 +111,32 @@ def drive(
             for p, ask in asks
         ]
 
+    def advance(p: int, group: Group | None = None) -> list[tuple[int, Ask]]:
+        """What a program asks for next, if anything; without a group it begins."""
+        try:
+            return [(p, programs[p].send(group))]  # pyright: ignore[reportArgumentType]
+        except StopIteration:
+            return []
+
     def requests(asks: list[tuple[int, Ask]]) -> list[Request]:
-        asked.update(asks)
-        prompts = divide("prompts", render, asks) if asks else []
+        latest.update(asks)
+        # Where there is one prompt the others would only wait for the process that renders it.
+        prompts = (divide if len(asks) > 1 else alone)("prompts", render, asks)
         pairs = zip(asks, prompts, strict=True)
         return [Request(p, problems[p].id, ask.stage, prompt, ask.count) for (p, ask), prompt in pairs]
 
     def follow(finished: list[tuple[Request, Samples]]) -> list[Request]:
-        items = [(problems[request.index], asked[request.index].draft, samples) for request, samples in finished]
+        items = [(problems[request.index], latest[request.index].draft, samples) for request, samples in finished]
         graded = divide("grades", lambda some: grade(some, reward, prompter), items)
         further = []
         for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
             p = request.index
-            group = Group(request.stage, request.prompt, asked[p].draft, samples, scores, copied)
+            group = Group(request.stage, request.prompt, latest[p].draft, samples, scores, copied)
             groups[p].append(group)
-            try:
-                further.append((p, programs[p].send(group)))
-            except StopIteration:
-                continue
+            further += advance(p, group)
         return requests(further)
 
-    usage = sample(requests([(p, next(program)) for p, program in enumerate(programs)]), step=step, follow=follow)
+    usage = sample(requests([ask for p in range(len(programs)) for ask in advance(p)]), step=step, follow=follow)
     return groups, usage
 
 
@@ -139,12 +148,13 @@ def grade(
     All are rewarded in one call; only the completion is graded, never its prompt. Rewards see texts: of a conversation
     what the user says last, of a completion all but padding and turn ends.
     """
-    texts = [[prompter.text(tokens_of(s, g)) for g in range(len(s.lengths))] for _, _, s in items]
+    ids = [[tokens_of(s, g) for g in range(len(s.lengths))] for _, _, s in items]
+    texts = [[prompter.text(tokens) for tokens in group] for group in ids]
     repeated = [problem for (problem, _, _), group in zip(items, texts, strict=True) for _ in group]
     names = set.union(*(set(problem.columns) for problem in repeated))
     columns = {name: [problem.columns.get(name) for problem in repeated] for name in sorted(names)}
     columns["ended"] = [bool(end) for _, _, samples in items for end in samples.ended]
-    columns["completion_ids"] = [tokens_of(s, g) for _, _, s in items for g in range(len(s.lengths))]
+    columns["completion_ids"] = [tokens for group in ids for tokens in group]
     questions = [asked(problem.question) for problem in repeated]
     scores = reward(questions, [text for group in texts for text in group], columns)
     drafts = [prompter.text(draft.tokens).strip() if draft else None for _, draft, _ in items]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from igrpo_jax.drive import Ask, Draft, Program, Reward, drive
+from igrpo_jax.drive import Ask, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
 from igrpo_jax.rollout import Stage, stage_of
@@ -57,7 +57,7 @@ def answers(num_samples: int, refine: bool) -> Program:
     """Bare answers of one problem and, with `refine`, answers with the first of them as a draft in the prompt."""
     bare = yield Ask(BARE, num_samples)
     if refine:
-        yield Ask(DRAFTED, num_samples, Draft(bare, 0))
+        yield Ask(DRAFTED, num_samples, bare.completion(0))
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -33,13 +33,14 @@ def pick(groups: Sequence[Group], config: AlgorithmConfig, noise: np.random.Gene
     """The completion of these groups that goes into the next prompt, by `select` and `tie_break`; None for "none"."""
     if config.select == "none":
         return None
-    places = [Draft(group, index) for group in groups for index in range(len(group.samples.lengths))]
+    places = [(group, index) for group in groups for index in range(len(group.samples.lengths))]
     rewards = np.concatenate([group.scores.total for group in groups])
     lengths = np.concatenate([group.samples.lengths for group in groups])
     chosen = select_draft(
         rewards[None], lengths[None], noise.random((1, len(places))), select=config.select, tie_break=config.tie_break
     )
-    return places[int(chosen[0])]
+    group, index = places[int(chosen[0])]
+    return group.completion(index)
 
 
 class Stage(NamedTuple):

@@ -119,14 +119,15 @@ def _train(
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
         done = step + 1
-        left_out = left_out + 1 if metrics.get(NONFINITE) else 0
-        if left_out > config.train.max_skipped:
-            raise ValueError(too_many(done, left_out, metrics))
+        left_out = in_a_row(left_out, metrics)
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
         log.samples(done, sample_rows(experience, config, run.prompter.text))
         log.advance(done, metrics)
+        del experience
+        if left_out > config.train.max_skipped:
+            raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
         if done == config.train.steps or done % config.train.save_every == 0:
             stop.save()
@@ -134,6 +135,17 @@ def _train(
         if evaluation_due(run, done):
             log.metrics(done, run_evaluations(run, state.params))
     return state.params
+
+
+def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
+    """How many updates in a row were left out, after `before`; a step without an update says nothing of that.
+
+    >>> in_a_row(2, {NONFINITE: 1.0}), in_a_row(2, {"update/skipped": 1.0}), in_a_row(2, {NONFINITE: 0.0})
+    (3, 2, 0)
+    """
+    if NONFINITE not in metrics:
+        return before
+    return before + 1 if metrics[NONFINITE] else 0
 
 
 def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:

@@ -86,15 +86,16 @@ class Processes:
         if self.count == 1:
             return list(work(items))
         part = items[len(items) * self.index // self.count : len(items) * (self.index + 1) // self.count]
-        done, error = [], None
+        done, failure = [], None
         try:
             done = list(work(part)) if part else []
         except Exception as raised:  # whatever it is: the others wait for an answer
-            error = str(raised) or repr(raised)
-        answers = self.share(name, (len(items), done, error))
+            failure = raised
+        words = None if failure is None else str(failure) or repr(failure)
+        answers = self.share(name, (len(items), done, words))
         for index, (size, _, error) in enumerate(answers):
             if error is not None:
-                raise ValueError(error)
+                raise ValueError(error) from failure
             if size != len(items):
                 raise ValueError(
                     f"process {index} has {size} {name} where process {self.index} has {len(items)}; "

@@ -197,7 +197,7 @@ def test_a_run_writes_what_it_promises(alone):
             [
                 *["--algorithm.num-iterations", "2", "--algorithm.beta", "0.1", "--algorithm.draft-weight", "0.5"],
                 *["--algorithm.loss-type", "gspo", "--algorithm.select", "random", "--sampling.stop-strings", "e"],
-                *["--sampling.rows", "1"],
+                *["--sampling.rows", "1", "--algorithm.rounds", "2"],
             ],
         ),
     ],
@@ -214,6 +214,7 @@ def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, mo
     else:
         # The second update on one rollout starts from other weights than the reference and the sampler had.
         assert 0 < first["kl"] < second["kl"]
+        assert first["num_tokens"] > 8 * (2 + 4) and 0 < first["round_1/reward"] < 2
         assert 0 < first["sampling/logp_difference/mean"] < 0.1
         rows = records(tmp_path, "samples.jsonl")
         assert all("e" not in row["refinement"][:-1] for row in rows)
@@ -276,6 +277,6 @@ def test_faults_are_left_out_and_too_many_in_a_row_end_the_run(tmp_path, cache, 
     assert launch.main([*command, "1", "--train.max-skipped", "2"]) == 2
     error = capsys.readouterr().err
     assert "the last 3 steps up to 3 was infinite or NaN (loss nan" in error and "grad_norm" in error
-    assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0]
+    assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0, 1.0]
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
     assert not (workdir / "export").exists()

@@ -61,7 +61,7 @@ def _right(stage: Stage) -> np.ndarray:
 
 def _refine_metrics(refinements: Stage) -> dict[str, float]:
     drafts = [draft for draft in refinements.drafts if draft]
-    draft_right = np.array([draft.group.scores.right()[1][draft.index] for draft in drafts])
+    draft_right = np.array([draft.right for draft in drafts])
     draft_rewards = np.array([draft.reward for draft in drafts], np.float32)
     right = _right(refinements)
     flat = (refinements.rewards == refinements.rewards[:, :1]).all(axis=1)
