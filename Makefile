@@ -15,8 +15,8 @@ PEER_STAMPS := .venv-peers/torch/.complete .venv-peers/tunix/.complete
 demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 	$(BIN)/python launch.py --config quickstart.py --mesh 1x1 --workdir runs/quickstart
 
-test: $(STAMP)  ## the test suite
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## the test suite, in two processes
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 slow: $(STAMP)  ## the tests that take minutes, which .ci/run runs too
 	$(BIN)/python -m pytest -m slow $(SLOW)

@@ -14,7 +14,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import launch
 from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.roofline import Point, least
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
@@ -25,6 +24,9 @@ from igrpo_jax.sampling.programs import make_pool
 from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.train import Run, train_step
 from igrpo_jax.types import Problem, Shapes, alone
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import initial_policy, make_learner
 from models import decoder
 from models.formats.load import find
 from models.formats.weights import export
@@ -33,11 +35,11 @@ from models.formats.weights import export
 def prepare(job: dict[str, Any], turns: Turns) -> None:
     """Writes `directory`/weights, a Hugging Face model in float32, and `directory`/prompts.json."""
     config = Config(model=ModelConfig(source=job["model"]))
-    layout = launch.start_devices(launch.Launch(config="", mesh="1x1"))
+    layout = start_devices(Launch(config="", mesh="1x1"))
     directory = Path(job["directory"])
     with layout.active():
         found = find(config.model.source)
-        policy = launch.initial_policy(config, layout, found)
+        policy = initial_policy(config, layout, found)
         export(policy, directory / "weights", tokenizer=found.tokenizer, source=found.directory)
     prompts = {length: random_prompts(found.tokenizer, job["problems"], length) for length in job["lengths"]}
     (directory / "prompts.json").write_text(json.dumps(prompts), encoding="utf-8")
@@ -46,7 +48,7 @@ def prepare(job: dict[str, Any], turns: Turns) -> None:
 
 def ceiling(job: dict[str, Any], turns: Turns) -> None:
     """Says in how many seconds the stages, each a `roofline.Point`, could be sampled and trained on at best."""
-    layout = launch.start_devices(launch.Launch(config="", mesh=job["mesh"]))
+    layout = start_devices(Launch(config="", mesh=job["mesh"]))
     config, shards = find(job["weights"]).config, layout.num_row_shards
     turns.say(stages=[least(config, Point(*stage), job["dtype"], shards) for stage in job["stages"]])
 
@@ -66,11 +68,11 @@ def sample(job: dict[str, Any], turns: Turns) -> None:
     """Completions of every prompt; nothing stops early."""
     settings = SamplingConfig(max_completion_length=job["new"], temperature=1.0, top_p=job["top_p"])
     config = Config(model=ModelConfig(source=job["weights"], dtype=job["dtype"]), sampling=settings)
-    layout = launch.start_devices(launch.Launch(config="", mesh=job["mesh"]))
+    layout = start_devices(Launch(config="", mesh=job["mesh"]))
     prompts = [prompt["ids"] for prompt in read_prompts(job)]
     with layout.active():
         found = find(config.model.source)
-        view = launch.make_learner(config, layout, found.config).view(launch.initial_policy(config, layout, found))
+        view = make_learner(config, layout, found.config).view(initial_policy(config, layout, found))
         sampler = sampler_of(job, layout, found, groups=[job["samples"]], prompts=[job["prompt"]])
         turns.facts = facts(sampler, view, prompts, job)
         for number, _ in enumerate(turns):
@@ -90,13 +92,13 @@ def step(job: dict[str, Any], turns: Turns) -> None:
         algorithm=AlgorithmConfig(num_drafts=drafts, num_generations=samples - drafts),
         train=TrainConfig(micro_batch=job["micro_batch"]),
     )
-    layout = launch.start_devices(launch.Launch(config="", mesh=job["mesh"]))
+    layout = start_devices(Launch(config="", mesh=job["mesh"]))
     prompts = [prompt["ids"] for prompt in read_prompts(job)]
     problems = [Problem(id=i, question=str(i), columns={}) for i in range(len(prompts))]
     with layout.active():
         found = find(config.model.source)
-        learner = launch.make_learner(config, layout, found.config)
-        state = learner.init(launch.initial_policy(config, layout, found))
+        learner = make_learner(config, layout, found.config)
+        state = learner.init(initial_policy(config, layout, found))
         shapes = Shapes(job["prompt"], job["prompt"] + job["new"] + BESIDE_DRAFT, job["new"])
         groups = [n for n in (drafts, samples - drafts) if n]
         lengths = [shapes.prompt, shapes.refinement] if drafts else [shapes.prompt]

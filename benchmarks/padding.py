@@ -16,13 +16,15 @@ from unittest.mock import patch
 
 import numpy as np
 
-import launch
 from benchmarks.measure import device, rounded
 from benchmarks.update import of_policy, step
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
 from igrpo_jax.learning import microbatches
 from igrpo_jax.learning.microbatches import Completions, Portions, Shape, buckets
 from igrpo_jax.types import Batch
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import initial_policy, make_learner
 from models.formats.load import find
 
 RECORDED = 512
@@ -34,15 +36,15 @@ def main() -> None:
     options = arguments()
     model = ModelConfig(source=options.model, dtype=options.dtype, remat=options.remat)
     config = Config(model=model, train=TrainConfig(micro_batch=options.micro_batch))
-    layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
+    layout = start_devices(Launch(config="", mesh=options.mesh))
     with layout.active():
         found = find(options.model)
-        learner = launch.make_learner(config, layout, found.config)
+        learner = make_learner(config, layout, found.config)
         whole = completions(options, found.config.vocab_size)
         terms = {"packed": learner.cut(whole, rows=options.micro_batch)}
         with patch.object(microbatches, "shapes", padded):
             terms["padded"] = learner.cut(whole, rows=options.micro_batch)
-        state = learner.init(launch.initial_policy(config, layout, found))
+        state = learner.init(initial_policy(config, layout, found))
         seconds: dict[str, list[float]] = {name: [] for name in terms}
         for number in range(options.rounds + 1):
             for name, term in terms.items():

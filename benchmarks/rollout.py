@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import launch
 from benchmarks.worker import versions
 from igrpo_jax.config import Config, ModelConfig, SamplingConfig
 from igrpo_jax.sampling import decoding
@@ -31,6 +30,9 @@ from igrpo_jax.sampling.draw import row_keys
 from igrpo_jax.sampling.programs import make_pool
 from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.types import DRAFT, REFINE, Request, Samples
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import initial_policy, make_learner
 from models import decoder
 from models.formats.load import find
 
@@ -44,11 +46,11 @@ def main() -> None:
     lengths = np.array(record["completions"])[:, : options.problems, : options.group].clip(max=options.longest)
     prompts = np.array(record["prompts"])[:, : options.problems]
     replay(lengths)
-    layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
+    layout = start_devices(Launch(config="", mesh=options.mesh))
     config = Config(model=ModelConfig(source=options.model))
     with layout.active():
         found = find(config.model.source)
-        view = launch.make_learner(config, layout, found.config).view(launch.initial_policy(config, layout, found))
+        view = make_learner(config, layout, found.config).view(initial_policy(config, layout, found))
         random = np.random.default_rng(0)
         texts = [[random.integers(0, found.config.vocab_size, n).tolist() for n in stage] for stage in prompts]
 

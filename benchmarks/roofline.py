@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import launch
 from benchmarks.measure import device, rounded, timed
+from jobs.arguments import Launch
+from jobs.devices import start_devices
 from models.config import DecoderConfig
 from models.costs import costs
 from models.formats.load import find
@@ -201,7 +202,7 @@ def logits(hidden: jax.Array, heads: list[jax.Array], front: bool) -> list[jax.A
 def main() -> None:
     """Measures and prints."""
     options = arguments()
-    launch.start_devices(launch.Launch(config="", mesh="1x1"))
+    start_devices(Launch(config="", mesh="1x1"))
     config = find(options.model).config
     copying, reading = bandwidth()
     print(f"copy {copying / 1e9:.1f} GB/s (read and written), read {reading / 1e9:.1f} GB/s", flush=True)

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import numpy as np
 
-import launch
 from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.measure import device, exponent, rounded, temporary_mb
 from benchmarks.roofline import Point, least
@@ -31,6 +30,9 @@ from igrpo_jax.sampling.draw import Truncation
 from igrpo_jax.sampling.programs import MAX_STOP_IDS, make_pool
 from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.types import Batch, PyTree
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import initial_policy, make_learner
 from models import decoder
 from models.formats.load import find
 
@@ -112,13 +114,13 @@ def updating(
 
 def measured(options: argparse.Namespace, points: list[Point]) -> dict[Point, dict[str, float]]:
     """The costs of all points, printed one by one, and their shares of the ceiling."""
-    layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
+    layout = start_devices(Launch(config="", mesh=options.mesh))
     config = Config(model=ModelConfig(source=options.model, dtype=options.dtype))
     costs = {}
     with layout.active():
         model = find(config.model.source)
-        learner = launch.make_learner(config, layout, model.config)
-        state = learner.init(launch.initial_policy(config, layout, model))
+        learner = make_learner(config, layout, model.config)
+        state = learner.init(initial_policy(config, layout, model))
         dtype = learner.view(state.params).embed[...].dtype
         for point in points:
             vocabulary = model.config.vocab_size

@@ -20,13 +20,15 @@ from typing import Any
 import jax
 import numpy as np
 
-import launch
 from benchmarks.measure import device, exponent, rounded, temporary_mb
 from benchmarks.roofline import Point, least
 from igrpo_jax.config import Config, ModelConfig, TrainConfig
 from igrpo_jax.learning.learner import Learner, TrainState
 from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.types import Batch
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import initial_policy, make_learner
 from models.formats.load import Found, find
 
 REMAT = ("full", "dots", "none")
@@ -36,7 +38,7 @@ VOCABULARY = 152_000
 def main() -> None:
     """Measures and prints."""
     options = arguments()
-    layout = launch.start_devices(launch.Launch(config="", mesh=options.mesh))
+    layout = start_devices(Launch(config="", mesh=options.mesh))
     with layout.active():
         found = find(options.model)
         bench = Bench(options, layout, found)
@@ -74,7 +76,7 @@ class Bench:
         plans: dict[str, list[float]] = {}
         for found in (self.found, large):
             config = dataclasses.replace(self.config("full"), train=TrainConfig(logprob_chunk=min(self.options.sizes)))
-            learner = launch.make_learner(config, self.layout, found.config)
+            learner = make_learner(config, self.layout, found.config)
             for size in self.options.sizes:
                 term = learner.cut(self.whole(self.layout.num_row_shards, 1, self.options.prompt, size), rows=1)
                 program = learner.gradient_program(term.parts[0], several=False)
@@ -84,7 +86,7 @@ class Bench:
     def at_best(self) -> dict[str, float]:
         """Seconds of a step at the machine's ceilings, whatever is kept for the backward pass."""
         o, shards = self.options, self.layout.num_row_shards
-        learner = launch.make_learner(self.config("full"), self.layout, self.found.config)
+        learner = make_learner(self.config("full"), self.layout, self.found.config)
         dtype = jax.tree.leaves(learner.placed_view)[0].dtype
         points = {"shared": Point(o.problems, o.group, o.prompt, o.new)}
         points["repeated"] = Point(o.problems * o.group, 1, o.prompt, o.new)
@@ -97,12 +99,12 @@ class Bench:
         programs: dict[str, Any] = {}
         temporary: dict[str, float] = {}
         for name, (remat, whole) in contestants.items():
-            learner = launch.make_learner(self.config(remat), self.layout, self.found.config)
+            learner = make_learner(self.config(remat), self.layout, self.found.config)
             term = learner.cut(whole, rows=self.rows)
             learner.compile([term], scores=False)
             temporary[name] = temporary_mb(learner.gradient_program(term.parts[0], several=False).lower().compile())
             programs[name] = learner, term
-        state = programs["full"][0].init(launch.initial_policy(self.config("full"), self.layout, self.found))
+        state = programs["full"][0].init(initial_policy(self.config("full"), self.layout, self.found))
         seconds: dict[str, list[float]] = {name: [] for name in contestants}
         for number in range(self.options.rounds):
             for name, (learner, term) in programs.items():

@@ -15,6 +15,7 @@ from igrpo_jax.edges.checks import check
 from igrpo_jax.records.allocator import ALLOCATOR
 from igrpo_jax.sampling.pools import evaluation_pool, pool_of
 from igrpo_jax.types import Shapes
+from jobs.export import write_export
 
 CONFIGS = sorted(p.name for p in (Path(launch.__file__).parent / "configs").glob("*.py") if p.stem != "__init__")
 
@@ -244,7 +245,7 @@ def test_an_export_has_the_dtype_that_the_config_names(arguments, dtype, tmp_pat
 
     _, config = launch.parse(["--config", "smoke.py", *arguments])
     found = find(config.model.source)
-    launch.write_export(config, load_policy(found), found, tmp_path)
+    write_export(config, load_policy(found), found, tmp_path)
     assert {tensor.dtype for tensor in open_tensors(tmp_path / "export").values()} == {dtype}
     assert json.loads((tmp_path / "export" / "config.json").read_text())["torch_dtype"] == dtype
 
@@ -266,8 +267,10 @@ def test_python_starts_again_once_with_the_allocator_settings(monkeypatch):
 
 def test_on_cpu_no_program_is_queued_and_a_cache_of_the_users_own_is_kept(tmp_path):
     code = """
-import jax, launch
-launch.start_devices(launch.Launch(config="", mesh="1x1"))
+import jax
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+start_devices(Launch(config="", mesh="1x1"))
 assert jax.config.jax_compilation_cache_dir.endswith("mine")
 grow = jax.jit(lambda x: jax.lax.fori_loop(0, 10_000, lambda _, a: a * 1.0001, jax.numpy.full(100_000, x)))
 assert grow(1.0).is_ready()

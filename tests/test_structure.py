@@ -24,6 +24,7 @@ MAY_IMPORT = {
     "igrpo_jax": ("igrpo_jax",),
     "models": ("models",),
     "sharding": ("sharding", "models.axes"),
+    "jobs": ("jobs", "igrpo_jax", "models", "sharding"),
     "configs": ("configs", "igrpo_jax.config", "models.presets"),
 }
 ROOMS = (
@@ -171,7 +172,7 @@ sys.path.insert(0, sys.argv[1])
 import igrpo_jax
 assert igrpo_jax.__file__.startswith(sys.argv[1]), igrpo_jax.__file__
 assert "jax" not in sys.modules
-for name in ("models", "sharding", "configs", "launch"):
+for name in ("models", "sharding", "configs", "jobs", "launch"):
     assert importlib.util.find_spec(name) is None, name
 import jax.numpy as jnp
 batch = igrpo_jax.Batch(lengths=jnp.array([2, 1]), advantages=jnp.array([1.0, -3.0]))

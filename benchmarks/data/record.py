@@ -11,11 +11,13 @@ from pathlib import Path
 
 import jax
 
-import launch
 from igrpo_jax.config import AlgorithmConfig, Config, DataConfig, PromptConfig, SamplingConfig, TrainConfig
 from igrpo_jax.rewards import load_rewards
 from igrpo_jax.rollout import rollout
 from igrpo_jax.train import sampling
+from jobs.arguments import Launch
+from jobs.devices import start_devices
+from jobs.parts import assemble, initial_policy
 from models.formats.load import find
 
 CONFIG = Config(
@@ -29,11 +31,11 @@ CONFIG = Config(
 
 def main() -> None:
     """One rollout of the untrained model, its lengths written down."""
-    layout = launch.start_devices(launch.Launch(config=""))
+    layout = start_devices(Launch(config=""))
     with layout.active(), load_rewards(CONFIG.reward) as reward:
         found = find(CONFIG.model.source)
-        run = launch.assemble(CONFIG, layout, found, reward)
-        view = jax.block_until_ready(run.learner.view(launch.initial_policy(CONFIG, layout, found)))
+        run = assemble(CONFIG, layout, found, reward)
+        view = jax.block_until_ready(run.learner.view(initial_policy(CONFIG, layout, found)))
         result = rollout(
             run.batches(0), sample=sampling(run.sampler, view, CONFIG.sampling), reward=reward, prompter=run.prompter,
             config=CONFIG.algorithm, seed=0, step=0, refinement_limit=run.shapes.refinement,

@@ -11,6 +11,7 @@ from igrpo_jax.learning.learner import TrainState
 from igrpo_jax.learning.microbatches import Completions, Shape, pack
 from igrpo_jax.planning.collectives import arrays, collectives
 from igrpo_jax.types import Batch
+from jobs.parts import make_learner
 from models.presets import PRESETS
 
 P, G, L, T, SLOTS = 8, 3, 40, 20, 74
@@ -28,7 +29,7 @@ def compiled(request, make_layout):
     with layout.active():
         config = launch.load_config("smoke.py")
         config = replace(config, train=replace(config.train, logprob_chunk=15))  # four chunks and more
-        learner = launch.make_learner(config, layout, MODEL)
+        learner = make_learner(config, layout, MODEL)
         ones = lambda *shape: np.ones(shape, np.float32)
         lengths = np.full((P, G), T // 2 if packed else T, np.int32)
         batch = Batch(lengths, ones(P, G), weights=ones(P, G, T))

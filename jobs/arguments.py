@@ -1,0 +1,36 @@
+"""Where and how a job runs."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from igrpo_jax.edges.preemption import GRACE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """Where and how to run; what to run is in the config."""
+
+    config: str
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too."""
+    mesh: str = ""
+    """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
+    workdir: str = ""
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
+    job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
+    """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
+    export the checkpoint for transformers; report: show a run."""
+    topology: str = "local"
+    """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
+    cpu_devices: int = 0
+    """Simulate this many devices on the CPU, in each process."""
+    coordinator: str = ""
+    """host:port of process 0, for several processes; auto has JAX find it (Kubernetes). Default: what Slurm, Open MPI
+    or a TPU pod say."""
+    process_id: int | None = None
+    """This process, from 0; with --coordinator."""
+    num_processes: int | None = None
+    """How many processes there are; with --coordinator."""
+    grace: float = GRACE
+    """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    max_hours: float = 0
+    """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""

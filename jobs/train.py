@@ -1,0 +1,59 @@
+"""Trains a policy."""
+
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from igrpo_jax.config import Config
+from igrpo_jax.edges.preemption import Stop
+from jobs.arguments import Launch
+from jobs.devices import devices
+from jobs.export import write_export
+from jobs.parts import assemble, initial_policy, read_data
+
+
+def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
+    """Trains, exports, and shows the first and last steps."""
+    with devices(launch, config, stop) as layout, ExitStack() as held:
+        train(config, layout, workdir, held=held, stop=stop)
+
+
+def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: Stop) -> None:
+    """What can be refused is refused before weights are read; `held` keeps the workdir this run's."""
+    from igrpo_jax.records.checkpoint import Checkpoints, tell
+    from igrpo_jax.records.lease import lease
+    from igrpo_jax.records.runlog import RunLog, Silence, overview, read_metrics, summary_table
+    from igrpo_jax.records.workdir import claim
+    from igrpo_jax.rewards import load_rewards
+    from igrpo_jax.train import train as train_policy
+    from models.formats.load import find
+    from models.formats.storage import check_replaceable
+    from sharding.processes import compare
+
+    with load_rewards(config.reward) as reward:
+        found = find(config.model.source)
+        data = read_data(config, layout, found)
+        parts = assemble(config, layout, found, reward, data, pause=stop.check)
+        if config.train.export:
+            layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        layout.processes.once(lambda: held.enter_context(lease(workdir, say=tell)))
+        layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
+        checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, divide=layout.processes.divide)
+        compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
+        log = Silence()
+        if layout.processes.first:
+            log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
+        log.console.print(overview(parts))
+        try:
+            initial = partial(initial_policy, config, layout, found)
+            policy = train_policy(parts, initial, workdir=workdir, log=log, checkpoints=checkpoints, stop=stop)
+        finally:
+            checkpoints.close()
+            log.close()
+    if config.train.export:
+        write_export(config, policy, found, workdir)
+    if layout.processes.first:
+        log.console.print(summary_table(read_metrics(workdir)))
+    if checkpoints.unsaved:
+        raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")
