@@ -191,7 +191,8 @@ class TrainConfig:
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates before the first and after the last step only."""
     sample_rows: int = 3
-    """Rows of the table of samples, on terminals every 10 steps; samples.jsonl always has this many a step."""
+    """Problems a step whose samples are recorded in samples.jsonl, all their drafts and refinements; on terminals a
+    table shows one of each every 10 steps."""
     export: bool = True
     """Write a Hugging Face model to workdir/export at the end."""
 

@@ -22,12 +22,14 @@ class Draft(NamedTuple):
     """A completion that goes into a later prompt.
 
     Attributes:
+      stage: number of the stage that it comes from.
       index: its number in its group.
       tokens: token ids, the end token included.
       reward: what it was worth.
       right: whether it is right, see `Scores.right`.
     """
 
+    stage: int
     index: int
     tokens: list[int]
     reward: float
@@ -56,7 +58,7 @@ class Group(NamedTuple):
     def completion(self, index: int) -> Draft:
         """One of the completions, to go into a later prompt."""
         right = bool(self.scores.right()[1][index])
-        return Draft(index, tokens_of(self.samples, index), float(self.scores.total[index]), right)
+        return Draft(self.stage, index, tokens_of(self.samples, index), float(self.scores.total[index]), right)
 
 
 class Ask(NamedTuple):

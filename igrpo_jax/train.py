@@ -32,8 +32,9 @@ from igrpo_jax.records.alarms import Alarms
 from igrpo_jax.records.checkpoint import Checkpoints
 from igrpo_jax.records.compiles import counting_compiles
 from igrpo_jax.records.memory import peak_gb
-from igrpo_jax.records.metrics import rollout_metrics, sample_rows
+from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
+from igrpo_jax.records.samples import sample_record
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -123,7 +124,8 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
-        log.samples(done, sample_rows(experience, config, run.prompter.text))
+        some = experience.problems[: config.train.sample_rows]
+        log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
         del experience
         if left_out > config.train.max_skipped:

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from igrpo_jax.config import AlgorithmConfig, Config, PromptConfig, TrainConfig
+from igrpo_jax.config import AlgorithmConfig, PromptConfig
 from igrpo_jax.prompts import Prompter
-from igrpo_jax.records.metrics import rollout_metrics, sample_rows
+from igrpo_jax.records.metrics import rollout_metrics
+from igrpo_jax.records.samples import sample_record, shown
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import rollout
 from igrpo_jax.types import DRAFT, REFINE, Problem, Samples, Usage, in_round
@@ -173,12 +174,23 @@ def test_metrics_say_what_refining_did():
     assert {name: metrics[name] for name in expected} == pytest.approx(expected)
 
 
-def test_sample_rows_hold_what_a_reader_wants():
+def test_a_record_holds_all_samples_of_a_problem_and_says_which_draft_was_chosen():
     script = Script(drafts=[["no", "right"], ["right", "bad"]], refinements=[["right", "no"], ["no", "no"]])
-    rows = sample_rows(run(script), Config(train=TrainConfig(sample_rows=1)), lambda tokens: "".join(map(chr, tokens)))
-    assert rows == [
-        {
-            "question": "Q7", "draft": "right", "draft_reward": 1.0, "refinement": "right", "reward": 1.0,
-            "advantage": pytest.approx(1.0, abs=1e-5), "parsed": "right", "reason": "exact", "gold": "right",
-        }
-    ]  # fmt: skip
+    some = run(script)
+    record = sample_record(some.problems[0], 0, some.stages, lambda tokens: "".join(map(chr, tokens)))
+
+    def completion(text, right, advantage):
+        return {
+            "text": text, "tokens": len(text), "ended": True, "reward": float(right), "right": right,
+            "rewards": {"accuracy": float(right)}, "parsed": text, "reason": "exact",
+            "advantage": pytest.approx(advantage, abs=1e-5),
+        }  # fmt: skip
+
+    assert record == {
+        "problem": some.problems[0].id, "question": "Q7", "gold": "right", "stages": [
+            {"stage": 1, "draft": None, "completions": [completion("no", False, -1), completion("right", True, 1)]},
+            {"stage": 2, "draft": [1, 1], "completions": [completion("right", True, 1), completion("no", False, -1)]},
+        ],
+    }  # fmt: skip
+    row = shown(record)
+    assert (row["draft"]["text"], row["refinement"]["text"], row["gold"]) == ("right", "right", "right")

@@ -217,7 +217,7 @@ def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, mo
         assert first["num_tokens"] > 8 * (2 + 4) and 0 < first["round_1/reward"] < 2
         assert 0 < first["sampling/logp_difference/mean"] < 0.1
         rows = records(tmp_path, "samples.jsonl")
-        assert all("e" not in row["refinement"][:-1] for row in rows)
+        assert all("e" not in c["text"][:-1] for row in rows for s in row["stages"] for c in s["completions"])
 
 
 def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, monkeypatch, capsys):

@@ -1,12 +1,7 @@
 """What a rollout says about itself, under the field's names."""
 
-from collections.abc import Callable
-
 import numpy as np
 
-from igrpo_jax.config import Config
-from igrpo_jax.drive import tokens_of
-from igrpo_jax.edges.chat import asked
 from igrpo_jax.rollout import Rollout, Stage
 
 
@@ -76,28 +71,3 @@ def _refine_metrics(refinements: Stage) -> dict[str, float]:
     if draft_right.any():
         metrics["refine/broken"] = 1 - right[draft_right].mean()
     return {name: float(value) for name, value in metrics.items()}
-
-
-def sample_rows(rollout: Rollout, config: Config, text: Callable[[list[int]], str]) -> list[dict]:
-    """The first rows of a rollout for samples.jsonl and the table of samples."""
-    rows = []
-    for p, problem in enumerate(rollout.problems[: config.train.sample_rows]):
-        stage, draft = rollout.refinements, rollout.refinements.drafts[p]
-        row = {
-            "question": asked(problem.question),
-            "draft": text(draft.tokens) if draft else None,
-            "draft_reward": draft.reward if draft else None,
-        }
-        flat = p * stage.rewards.shape[1]
-        rows.append(
-            row
-            | {
-                "refinement": text(tokens_of(stage.samples, p, 0)),
-                "reward": float(stage.rewards[p, 0]),
-                "advantage": float(stage.advantages[p, 0]),
-                "parsed": stage.scores.parsed[flat],
-                "reason": stage.scores.reasons[flat],
-                "gold": problem.columns.get("answer"),
-            }
-        )
-    return rows

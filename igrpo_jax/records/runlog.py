@@ -18,6 +18,7 @@ from rich.text import Text
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
 from igrpo_jax.records.lines import encoded, forget, read_records
+from igrpo_jax.records.samples import shown
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
@@ -88,7 +89,7 @@ class RunLog:
             self.say(f"step {step}/{self._steps}  {shown}")
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Records sampled rows, and shows them every 10 steps on a terminal."""
+        """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
         self._writer.append({self._workdir / "samples.jsonl": encoded([{"step": step} | dict(row) for row in rows])})
         if self.console.is_terminal and step % 10 == 0:
             self.console.print(samples_table(step, rows))
@@ -153,10 +154,11 @@ def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(title=f"samples of step {step}", show_lines=True)
     for name in ("Question", "Draft (reward)", "Refinement", "Reward", "Advantage", "Parsed", "Gold"):
         table.add_column(name, overflow="fold")
-    for row in rows:
-        draft = "" if row["draft"] is None else f"{row['draft'][-200:]} ({row['draft_reward']:g})"
-        cells = (row["question"][-200:], draft, row["refinement"][-200:], f"{row['reward']:g}")
-        cells += (f"{row['advantage']:+.2f}", str(row["parsed"]), str(row["gold"]))
+    for row in map(shown, rows):
+        draft, answer = row["draft"], row["refinement"]
+        earlier = f"{draft['text'][-200:]} ({draft['reward']:g})" if draft else ""
+        cells = (row["question"][-200:], earlier, answer["text"][-200:], f"{answer['reward']:g}")
+        cells += (f"{answer['advantage']:+.2f}", str(answer["parsed"]), str(row["gold"]))
         table.add_row(*map(plain, cells))
     return table
 

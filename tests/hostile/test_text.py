@@ -40,10 +40,9 @@ SPOKEN = [
 
 
 def row(text):
-    return {
-        "question": text, "draft": text, "draft_reward": 1.0, "refinement": text, "reward": 0.5, "advantage": 0.1,
-        "parsed": text, "gold": text,
-    }  # fmt: skip
+    completion = {"text": text, "reward": 0.5, "advantage": 0.1, "parsed": text}
+    stages = [{"stage": 1, "draft": None}, {"stage": 2, "draft": [1, 0]}]
+    return {"question": text, "gold": text, "stages": [{**stage, "completions": [completion]} for stage in stages]}
 
 
 def shown(thing) -> str:
