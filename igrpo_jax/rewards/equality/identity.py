@@ -6,7 +6,7 @@ from typing import Any
 from igrpo_jax.rewards.equality.arithmetic import MAX_DIGITS, Undefined, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
-from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge, walk
+from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge
 
 _POINTS = 5
 _ROUGH = 40
@@ -54,11 +54,20 @@ def has_value(node: Node) -> bool:
     return True
 
 
+def names(node: Node) -> set[str]:
+    """The variables of an expression, and its functions of which nothing is known; not the indices of series."""
+    if node.kind in ("name", "text"):
+        return {node.value}
+    if node.kind == "series":
+        index, first, last, term = node.args
+        return names(first) | names(last) | (names(term) - {index.value})
+    own = {node.value} if node.kind == "call" and "function" in node.value else set()
+    return own.union(*map(names, node.args))
+
+
 def has_variables(node: Node) -> bool:
-    """Whether there is a name in the expression, or a function of which nothing is known."""
-    return any(
-        part.kind in ("name", "text") or (part.kind == "call" and "function" in part.value) for part in walk(node)
-    )
+    """Whether an expression has other values at other points."""
+    return bool(names(node))
 
 
 def number_value(node: Node) -> Any:

@@ -9,28 +9,35 @@ FUNCTIONS = set(
 )
 """Functions with a value."""
 
+ANGLE_FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc"}
+"""Those of an angle, where a degree is a number and no unit."""
+
 _UNREAD = set("int iint oint lim limsup liminf to implies mod bmod pmod dots ldots cdots end right left not".split())
 _FORMAL = set("deg dim ker arg Re Im hom sup inf".split())
-_GREEK = set(
-    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon varphi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma hbar ell nabla odot "
-    "oplus star dagger perp".split()
+GREEK = set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi "
+    "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma".split()
 )
+"""Letters by name."""
+
+_SYMBOLS = set("hbar ell nabla odot oplus star dagger perp".split())
+CONSTANTS = {"pi": "pi", "infty": "infinity"}
+"""Commands that are numbers, with the names of these."""
+
 _ACCENTS = set("vec hat bar overline tilde dot ddot widehat widetilde overrightarrow overset mathbb mathcal".split())
 _WRAPPERS = set("mathbf boldsymbol bm mathrm mathit mathsf operatorname text textbf textit textrm mbox".split())
 _FORMS = set("angle measuredangle triangle square".split())
 _MATRICES = {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
 _ROWS = {"cases", "aligned", "gathered"}
 _BRACKETS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\|": (r"\|", "norm")}
-_CONSTANTS = {"pi": "pi", "infty": "infinity"}
 
 
 def command(cursor: Cursor, text: str) -> Node:
     """What the command that has just been taken stands for, with its arguments."""
     name = text[1:]
-    if name in _CONSTANTS:
-        return Node("constant", (), _CONSTANTS[name])
-    if name in _GREEK:
+    if name in CONSTANTS:
+        return Node("constant", (), CONSTANTS[name])
+    if name in GREEK | _SYMBOLS:
         return Node("name", (), text)
     if name == "emptyset":
         return Node("set")

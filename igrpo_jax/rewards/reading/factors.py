@@ -2,6 +2,7 @@ r"""Reads factors: numbers, letters, brackets, commands, and what stands behind 
 
 from fractions import Fraction
 
+from igrpo_jax.rewards.number import in_base
 from igrpo_jax.rewards.reading.commands import command
 from igrpo_jax.rewards.reading.cursor import Cursor
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, letter, negative, number
@@ -145,8 +146,10 @@ def _power(cursor: Cursor, base: Node) -> Node:
 
 
 def _subscripted(node: Node, subscript: str) -> Node:
-    if node.kind == "number" and subscript.isdecimal() and len(subscript) <= 2 and node.value.denominator == 1:
-        return Node("numeral", (), (str(node.value), int(subscript)))
+    if node.kind == "number" and subscript.isdecimal() and len(subscript) <= 2:
+        digits, base = str(node.value), int(subscript)
+        if in_base(digits, base) is not None:
+            return Node("numeral", (), (digits, base))
     if node.kind in ("name", "constant", "text"):
         return Node("name", (), f"{node.value}_{subscript}")
     raise ReadError("a subscript out of place")
