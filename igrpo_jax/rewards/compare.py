@@ -188,4 +188,3 @@ def _same_form(answer: str, gold: str) -> bool | None:
         return times[0].groups() == times[1].groups()
     ours, theirs = read_number(answer), read_number(gold)
     return None if ours is None or theirs is None else same_number(ours, theirs)
-

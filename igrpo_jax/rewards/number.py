@@ -85,7 +85,9 @@ def read_numeral(text: str) -> Numeral | None:
     if base is None:
         return Numeral(digits, None)
     number = int(_BASES.get(base, base)) if _BASES.get(base, base).isdecimal() else 0
-    return None if digits.isalpha() and len(digits) == 1 or in_base(digits, number) is None else Numeral(digits, number)
+    return (
+        None if (digits.isalpha() and len(digits) == 1) or in_base(digits, number) is None else Numeral(digits, number)
+    )
 
 
 def in_base(digits: str, base: int) -> int | None:

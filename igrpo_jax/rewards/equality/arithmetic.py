@@ -79,9 +79,7 @@ def power(base: Any, exponent: Any, mp: Any) -> Any:
 
 def root(value: Any, degree: Any, mp: Any) -> Any:
     """A root; of a negative number with an odd degree the real one, as `power` has it."""
-    if not (exact(degree) and degree.denominator == 1 and degree > 0):
-        return power(value, Fraction(1) / degree if exact(degree) and degree else 1 / rounded(degree, mp), mp)
-    return power(value, Fraction(1) / degree, mp)
+    return power(value, 1 / degree if exact(degree) and degree else 1 / rounded(degree, mp), mp)
 
 
 def factorial(value: Any, mp: Any) -> Any:

@@ -78,9 +78,20 @@ class Evaluation:
             self._drawn[name] = -size if self.point > 1 and draw.random() < 0.6 else size
         return self._drawn[name]
 
-    def bind(self, name: str, value: int) -> None:
-        """Gives a variable a whole number."""
-        self._bound[name] = Fraction(value)
+    def bind(self, name: str, value: Any) -> None:
+        """Gives a variable a number, exact or of the context."""
+        self._bound[name] = Fraction(value) if isinstance(value, int) else value
+
+    def enough_digits(self) -> int:
+        """Digits that show every difference between what was evaluated here.
+
+        Raises:
+          TooLarge: if these are more than any answer needs.
+        """
+        digits = 50 + 2 * int(self.height)
+        if digits > arithmetic.MAX_DIGITS:
+            raise TooLarge("more digits than an answer needs")
+        return digits
 
     def spend(self, work: float | int) -> None:
         """Counts work.

@@ -3,10 +3,10 @@
 from fractions import Fraction
 from typing import Any
 
-from igrpo_jax.rewards.equality.arithmetic import MAX_DIGITS, Undefined, exact, rounded
+from igrpo_jax.rewards.equality.arithmetic import Undefined, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
-from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge
+from igrpo_jax.rewards.reading.nodes import Node, ReadError
 
 _POINTS = 5
 _ROUGH = 40
@@ -88,10 +88,7 @@ def _same_at(point: int, a: Node, b: Node) -> bool:
     left, right = rough.value(a), rough.value(b)
     if not isinstance(left, Grid) and not isinstance(right, Grid) and exact(left) and exact(right):
         return close(left, right, rough)
-    digits = 50 + 2 * int(rough.height)
-    if digits > MAX_DIGITS:
-        raise TooLarge("more digits than an answer needs")
-    fine = Evaluation(point, digits)
+    fine = Evaluation(point, rough.enough_digits())
     left, right = fine.value(a), fine.value(b)
     if isinstance(left, Grid) or isinstance(right, Grid):
         if not (isinstance(left, Grid) and isinstance(right, Grid)):

@@ -175,4 +175,3 @@ def _is_name(node: Node) -> bool:
         case "power":  # of a quotient
             return node.args[1].kind == "number" and node.args[1].value == -1 and _is_name(node.args[0])
     return False
-

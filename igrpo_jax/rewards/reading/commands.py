@@ -15,8 +15,8 @@ ANGLE_FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc"}
 _UNREAD = set("int iint oint lim limsup liminf to implies mod bmod pmod dots ldots cdots end right left not".split())
 _FORMAL = set("deg dim ker arg Re Im hom sup inf".split())
 GREEK = set(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi varphi "
-    "chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma".split()
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma".split()
 )
 """Letters by name."""
 

@@ -21,11 +21,11 @@ _CHANGE = re.compile(
 
 _LINKS = frozenset(
     """
-    about all almost and any anything are around as at barely base basis below between bps but by cent choose double else
-    equals except false fewer for from greater if in incorrect instead is larger least less maybe mill minus mixed might
-    more most nearly negative neither never no none nor not or otherwise over perhaps plus positive possibly
-    power ppb ppm probably roughly root smaller than then through times to triple twice thrice under unless unlike until up
-    versus was when where which with without wrong
+    about all almost and any anything are around as at barely base basis below between bps but by cent choose double
+    else equals except false fewer for from greater if in incorrect instead is larger least less maybe mill minus mixed
+    might more most nearly negative neither never no none nor not or otherwise over perhaps plus positive possibly
+    power ppb ppm probably roughly root smaller than then through times to triple twice thrice under unless unlike
+    until up versus was when where which with without wrong
     """.split()
 )
 """Words that join, compare, deny or doubt, of those that may stand behind a number."""
