@@ -64,6 +64,11 @@ _UNITS = {
     )
     for spelling in spellings.split()
 }
+UNIT_NAMES = "|".join(
+    re.escape(word) for word in sorted(_UNITS, key=len, reverse=True) if len(word) > 1 and word != "in"
+)
+"""Names and abbreviations of known units but `in`, which is mostly no inch, and single letters; part of a pattern."""
+
 _ALIASES = (
     (re.compile(r"(?<![A-Za-z])mph(?![A-Za-z])", re.IGNORECASE), "mi/h"),
     (re.compile(r"(?<![A-Za-z])(?:kph|kmph|kmh)(?![A-Za-z])", re.IGNORECASE), "km/h"),
@@ -223,3 +228,31 @@ def _factors(words: list[str]) -> list[tuple[str, int]]:
             found.append((_known(base) or base.rstrip(".").lower(), ahead * int(power or 1)))
             ahead = 1
     return found if known or not found else [(" ".join(name for name, _ in found), found[-1][1])]
+
+
+def unit_behind(text: str, place: int) -> str:
+    r"""What stands behind a number in prose and is known to be its unit or scale; a letter alone is marked as text.
+
+    >>> unit_behind("5 mm wide", 1), unit_behind("5 m wide", 1), unit_behind("5 apples", 1)
+    (' mm', ' \\text{m}', '')
+    """
+    match = _IN_PROSE.match(text, place)
+    if match is None:
+        return ""
+    return rf" \text{{{match['letter']}}}" if match["letter"] else match[0]
+
+
+def _in_prose() -> re.Pattern[str]:
+    name = rf"(?:(?:{'|'.join(_AHEAD)})\s)?(?:mph|kph|celsius|fahrenheit|{UNIT_NAMES})(?![A-Za-z])"
+    short = r"[mgshl](?![A-Za-z])"
+    scale = rf"(?:\s(?:{'|'.join((*_SCALES, *_COUNTS, 'percent'))})s?(?![A-Za-z]))"
+    unit = rf"{name}(?:\s(?:celsius|fahrenheit|C|F)(?![A-Za-z]))?|{short}(?=\s?/)"
+    unit = rf"(?:{unit})(?:\s?(?:/|per\s)\s?(?:{name}|{short}))*(?:\^\{{?[23]\}}?|\s(?:squared|cubed)(?![A-Za-z]))?"
+    letter = r"(?-i:\s?(?P<letter>[mgshlL]|(?<!\s)[kMB])(?![A-Za-z'(^_*/]))"
+    marked = rf"\s?\\(?:text|mathrm|mbox)\s?\{{\s?(?:{unit}|{short})\s?\}}(?:\^\{{?[23]\}}?)?"
+    return re.compile(
+        rf"\s?\u00b0(?:\s?[CF](?![A-Za-z]))?|{letter}|{marked}|{scale}+(?:\s{unit})?|\s?{unit}", re.IGNORECASE
+    )
+
+
+_IN_PROSE = _in_prose()
