@@ -1,6 +1,7 @@
 """What an answer says: which name gets which value, which values a sign stands for, what is an equation."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from igrpo_jax.rewards.equality.arithmetic import context, rounded
 from igrpo_jax.rewards.equality.functions import FUNCTIONS, MATRIX_FUNCTIONS
@@ -131,25 +132,30 @@ def _check(sides: list[Node]) -> None:
             raise ReadError("sides that are not equal")
 
 
-def _rounds(exact: Node, decimal: Node) -> bool:
-    """Whether a decimal is a number rounded, up or down, at the decimal's last place."""
+def _rounds(number: Node, decimal: Node) -> bool:
+    """Whether a decimal is a number rounded to its last place, or cut there."""
     digits = decimal.args[-1] if decimal.kind == "product" and len(decimal.args) == 2 else decimal
     if digits.kind != "decimal":
         return False
     places = next((n for n in range(1, _MAX_DECIMALS) if (digits.value * 10**n).denominator == 1), _MAX_DECIMALS)
-    a, b = number_value(exact), number_value(decimal)
-    mp = context(60)
-    return a is not None and b is not None and bool(abs(rounded(a, mp) - rounded(b, mp)) < mp.mpf(10) ** -places)
+    pair = _reals(number, decimal)
+    if pair is None:
+        return False
+    value, written = pair if pair[0] >= 0 else (-pair[0], -pair[1])
+    last = context(60).mpf(10) ** -places
+    return bool(written >= 0 and -last / 2 <= value - written < last)
 
 
-def _is_near(rough: Node, exact: Node) -> bool:
+def _is_near(rough: Node, number: Node) -> bool:
     """Whether a number may be written for another one behind a sign for about; what is no number may."""
-    a, b = number_value(rough), number_value(exact)
-    if a is None or b is None:
-        return True
-    mp = context(60)
-    a, b = rounded(a, mp), rounded(b, mp)
-    return bool(abs(a - b) <= abs(b) / 10)
+    pair = _reals(rough, number)
+    return pair is None or bool(abs(pair[0] - pair[1]) <= abs(pair[1]) / 10)
+
+
+def _reals(*nodes: Node) -> list[Any] | None:
+    """The values of real numbers, None if they are not all such."""
+    values = [number_value(node) for node in nodes]
+    return None if None in values else [rounded(value, context(60)) for value in values]
 
 
 def _is_words(node: Node) -> bool:

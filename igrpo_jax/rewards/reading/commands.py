@@ -1,7 +1,7 @@
 r"""Reads what LaTeX commands stand for: fractions, roots, functions, accents, matrices, series."""
 
 from igrpo_jax.rewards.reading.cursor import Cursor
-from igrpo_jax.rewards.reading.nodes import HALF, MINUS_ONE, Node, ReadError, inverse, letter, number
+from igrpo_jax.rewards.reading.nodes import HALF, MINUS_ONE, Node, ReadError, inverse, letter, negative, number
 
 FUNCTIONS = set(
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp floor ceil abs det max min gcd "
@@ -95,7 +95,7 @@ def _root(cursor: Cursor) -> Node:
     with cursor.inside():
         degree = cursor.statement(cursor)
     cursor.expect("]")
-    return Node("call", (argument(cursor), degree), "root")
+    return Node("power", (argument(cursor), inverse(degree)))
 
 
 def _enclosed(cursor: Cursor, text: str) -> Node:
@@ -113,7 +113,7 @@ def _function(cursor: Cursor, name: str) -> Node:
         if cursor.take() == "_":
             base = argument(cursor)
         elif cursor.accept("-"):
-            power = Node("product", (MINUS_ONE, argument(cursor)))
+            power = negative(argument(cursor))
         else:
             power = argument(cursor)
     if cursor.text in ("(", "{", "["):
@@ -125,7 +125,7 @@ def _function(cursor: Cursor, name: str) -> Node:
         arguments = (factors[0] if len(factors) == 1 else Node("product", tuple(factors)),)
     else:
         raise ReadError(f"{name} of nothing")
-    if power is not None and power == Node("product", (MINUS_ONE, number(1))) and name in ("sin", "cos", "tan"):
+    if power == MINUS_ONE and name in ("sin", "cos", "tan"):
         return Node("call", arguments, f"arc{name}")
     arguments = (*arguments, base) if base is not None else arguments
     call = Node("call", arguments, name)
