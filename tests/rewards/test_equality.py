@@ -143,15 +143,12 @@ DIFFERENT = {
     "words that are no unit": [
         ("5", f"5{text}")
         for word in (
-            "quintillion eleven twelfths sixteenths twentieth googol reciprocal theta sqrt infinity minimum tripled halved "
-            "inverse root halves negative"
+            "quintillion eleven twelfths sixteenths twentieth googol reciprocal theta sqrt infinity minimum tripled "
+            "halved inverse root halves negative"
         ).split()
         for text in (f" {word}", rf"\text{{ {word}}}")
     ]
-    + [
-        ("5", rf"5\text{{ {words}}}")
-        for words in ("at most", "or more", "and a half", "thirty-seconds", "wrong", "x")
-    ],
+    + [("5", rf"5\text{{ {words}}}") for words in ("at most", "or more", "and a half", "thirty-seconds", "wrong", "x")],
     "units": [
         ("5 m/s", "5 km/h"),
         ("5 m/s", "5 m/s^2"),
