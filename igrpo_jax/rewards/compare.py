@@ -8,14 +8,13 @@ from igrpo_jax.rewards.normalize import MAX_LENGTH, Quantity, clean, plain, quan
 from igrpo_jax.rewards.number import read_number, read_numeral, same_number
 from igrpo_jax.rewards.reading import Node, ReadError, TooLarge, letter_runs, read
 from igrpo_jax.rewards.reading.commands import CONSTANTS
-from igrpo_jax.rewards.reading.tokens import NAMED
+from igrpo_jax.rewards.reading.tokens import NAMED, SHORT_WORD
 from igrpo_jax.rewards.reading.units import same_unit
 from igrpo_jax.rewards.verdict import Verdict
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '-]*|[A-Za-z]{3}[A-Za-z '-]*[0-9]{1,4}")  # also a date
-# Two capitals are a Roman number or a name, as three are; of lower case they are a product, but `o` is no factor.
+# Two capitals are a Roman number or a name, as three are; two letters of lower case are a product.
 _CAPITALS = re.compile(r"[A-Z]{2}(?:(?:,|;| and | or )[A-Z]{2})*")
-_SHORT_WORD = re.compile(r"[A-Za-z]?[oO][A-Za-z]?")
 _NO_NAMES = "|".join(name for name, command in NAMED.items() if command[1:] in CONSTANTS)
 _ASSIGNMENT = re.compile(
     rf"^(?!\\?(?:{_NO_NAMES})(?![A-Za-z]))\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{{[A-Za-z0-9]+\}}))?\s*=\s*"
@@ -171,7 +170,7 @@ def _same_words(answer: str, gold: str) -> bool | None:
         return sorted(re.findall("[A-Z]+", answer)) == sorted(re.findall("[A-Z]+", gold))
     if not (_WORDS.fullmatch(answer) and _WORDS.fullmatch(gold)):
         return None
-    if max(len(answer), len(gold)) < 3 and not (_SHORT_WORD.fullmatch(answer) and _SHORT_WORD.fullmatch(gold)):
+    if max(len(answer), len(gold)) < 3 and not (SHORT_WORD.fullmatch(answer) and SHORT_WORD.fullmatch(gold)):
         return None
     return answer.casefold() == gold.casefold()
 

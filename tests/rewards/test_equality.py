@@ -168,6 +168,8 @@ DIFFERENT = {
         ("IV, IX", "VI, XI"),
         ("AB", "BA"),
         ("no", "on"),
+        ("yes, no", "yes, on"),
+        ("O", "o"),
         ("XY", "xy"),
     ],
     "equations with a factor more": [

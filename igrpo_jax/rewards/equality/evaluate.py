@@ -184,7 +184,8 @@ class Evaluation:
         if isinstance(exponent, Grid):
             raise ReadError("a matrix as an exponent")
         if not isinstance(base, Grid):
-            self.spend(1 if exact(base) and exact(exponent) else self._slow)
+            whole = exact(base) and exact(exponent) and exponent.denominator == 1
+            self.spend(1 if whole else self._slow)
             return self._met(self._defined(arithmetic.power(base, exponent, self.mp)))
         if not exact(exponent) or exponent.denominator > 1 or not 1 <= exponent <= 20:
             raise ReadError("a power of a matrix")

@@ -6,6 +6,7 @@ from igrpo_jax.rewards.number import in_base
 from igrpo_jax.rewards.reading.commands import command
 from igrpo_jax.rewards.reading.cursor import Cursor
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, letter, negative, number
+from igrpo_jax.rewards.reading.tokens import SHORT_WORD
 
 _MAX_EXPONENT = 1000
 _MAX_BEHIND = 20
@@ -46,7 +47,7 @@ def primary(cursor: Cursor) -> Node:
         return _number(text)
     if kind == "word":
         run = cursor.tokens[cursor.place - 1].run
-        if len(run) >= 3 and run.isupper() and run.startswith(text):
+        if run.startswith(text) and ((len(run) >= 3 and run.isupper()) or SHORT_WORD.fullmatch(run)):
             for _ in run[1:]:  # a word or a figure, of which an anagram is another one
                 cursor.take()
             return Node("name", (), run)

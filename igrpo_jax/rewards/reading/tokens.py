@@ -39,6 +39,9 @@ NAMED = {
 }
 """Words that are read as commands although no backslash stands before them."""
 
+SHORT_WORD = re.compile(r"[A-Za-z][oO]|[oO][A-Za-z]")
+"""Two letters that are a word, as no and on are: `o` is no factor, for it would be read as a zero."""
+
 
 class Token(NamedTuple):
     """A token: `kind` is number, word (one letter), command, sign, row or end; `run` is the word a letter stands in."""
