@@ -84,10 +84,11 @@ def read_numeral(text: str) -> Numeral | None:
     digits, base = match["digits"], match["short"] or match["long"]
     if base is None:
         return Numeral(digits, None)
-    number = int(_BASES.get(base, base)) if _BASES.get(base, base).isdecimal() else 0
-    return (
-        None if (digits.isalpha() and len(digits) == 1) or in_base(digits, number) is None else Numeral(digits, number)
-    )
+    base = _BASES.get(base, base)
+    is_name = digits.isalpha() and len(digits) == 1
+    if is_name or not base.isdecimal() or in_base(digits, int(base)) is None:
+        return None
+    return Numeral(digits, int(base))
 
 
 def in_base(digits: str, base: int) -> int | None:

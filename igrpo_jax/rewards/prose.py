@@ -1,6 +1,7 @@
 r"""Finds the last expression of a text without a box: a formula between `$`, or a number and what it is part of."""
 
 import re
+from collections import deque
 from typing import NamedTuple
 
 from igrpo_jax.rewards.normalize import clean, quantity
@@ -29,7 +30,7 @@ _MAX_LENGTH = 300
 _TIMES = {r"\times", r"\cdot", r"\div", r"\ast"}
 _UNIT_LETTERS = set("mgshlLkKMBCFN")
 _CURRENCIES = ("\u20ac", "\u00a3")
-_LONGEST_UNIT = 20
+_LONGEST_UNIT, _MAX_POWERS = 20, 5
 _POWER_OF_UNIT = re.compile(rf"(?:{UNIT_NAMES})\^\{{?$", re.IGNORECASE)
 
 
@@ -57,15 +58,22 @@ def last_expression(text: str) -> str | None:
     """
     formula = _last_formula(text)
     start = 0 if formula is None else formula[1]
-    last = None
-    for match in _NUMBER.finditer(text, start):
-        behind = text[max(start, match.start() - _LONGEST_UNIT) : match.start()]
-        if "^" not in behind[-2:] or not _POWER_OF_UNIT.search(behind):
-            last = match
+    last = _last_number(text, start)
     if last is None:
         return None if formula is None else formula[2] + (unit_behind(text, formula[1]) if formula[1] else "")
     found, end = _around(text, start, last) or (_number(text, last), last.end())
     return found + unit_behind(text, end)
+
+
+def _last_number(text: str, start: int) -> re.Match[str] | None:
+    """The last number that is no power of a unit."""
+    end = len(text)
+    for _ in range(_MAX_POWERS):
+        found = deque(_NUMBER.finditer(text, start, end), maxlen=1)
+        if not found or not _POWER_OF_UNIT.search(text, max(start, found[0].start() - _LONGEST_UNIT), found[0].start()):
+            return found[0] if found else None
+        end = found[0].start()
+    return None
 
 
 def _number(text: str, number: re.Match[str]) -> str:
