@@ -218,14 +218,15 @@ def _factors(words: list[str]) -> list[tuple[str, int]]:
     found: list[tuple[str, int]] = []
     ahead, known = 1, True
     for word in words:
-        base, _, power = word.partition("^")
+        raised = re.fullmatch(r"([^^]+)\^(-?[0-9])", word)
+        base, power = (raised[1], int(raised[2])) if raised else (word, 1)
         if base.lower() in _AHEAD:
             ahead = _AHEAD[base.lower()]
         elif base.lower() in _BEHIND and found:
             found[-1] = (found[-1][0], found[-1][1] * _BEHIND[base.lower()])
         else:
             known = known and _known(base) is not None
-            found.append((_known(base) or base.rstrip(".").lower(), ahead * int(power or 1)))
+            found.append((_known(base) or base.rstrip(".").lower(), ahead * power))
             ahead = 1
     return found if known or not found else [(" ".join(name for name, _ in found), found[-1][1])]
 
