@@ -49,7 +49,7 @@ MISTAKES = [
     ("Config(optim=OptimConfig(learning_rate='1e-6'))", ": optim.learning_rate is '1e-6'; it must be a number"),
     ("Config(algorithm=AlgorithmConfig(loss_type='grop'))", ": algorithm.loss_type is 'grop'; it must be one of grpo"),
     ("Config(algorithm=AlgorithmConfig(epsilon_high='x'))", ": algorithm.epsilon_high is 'x'; it must be a number or"),
-    ("Config(algorithm=AlgorithmConfig(scale_rewards='no'))", ": algorithm.scale_rewards is 'no'; it must be True"),
+    ("Config(algorithm=AlgorithmConfig(scale_rewards='no'))", ": algorithm.scale_rewards is 'no'; it must be one of"),
     ("Config(prompt=PromptConfig(system=None))", ": prompt.system is None; it must be text"),
     (r"Config(prompt=PromptConfig(system='\ud83d'))", r": prompt.system is '\ud83d', which holds half a character"),
 ]  # fmt: skip
