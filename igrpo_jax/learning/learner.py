@@ -74,7 +74,8 @@ class Learner:
             out_shardings=(self.shardings, scalar),
         )
         self.is_finite = jax.jit(is_finite, out_shardings=scalar)
-        self._score = jax.jit(lambda *scored: scores(*scored, compute=compute).logprobs)
+        score = lambda *scored: scores(*scored, compute=compute).logprobs
+        self._score, self._score_everywhere = jax.jit(score), jax.jit(score, out_shardings=scalar)
 
     def init(self, params: PyTree) -> TrainState:
         """A fresh optimizer around the given master weights."""
@@ -121,15 +122,7 @@ class Learner:
             self._compiled.add(shape)
             self.gradient_program(part, several=_several(terms)).lower().compile()
             if scores:
-                self._compile_score(part)
-
-    def _compile_score(self, part: Completions) -> None:
-        """Compiles the scoring of micro-batches of this shape, unless that has been done."""
-        scored = self._scored(part)
-        shape = "score " + str(jax.tree.map(np.shape, scored))
-        if shape not in self._compiled:
-            self._compiled.add(shape)
-            self._score.lower(self.placed.params, *scored, self._layout.everywhere(np.float32(0))).compile()
+                self._score.lower(self.placed.params, *self._scored(part), number).compile()
 
     def gradient_program(self, part: Completions, *, several: bool) -> jax.stages.Traced:
         """The program that runs for a micro-batch of this shape; see `igrpo_jax.learning.gradients.accumulate`.
@@ -198,11 +191,15 @@ class Learner:
           temperature: that the completions were sampled at.
         """
         term = micro_batches(whole, rows=rows, shards=self._layout.num_row_shards, keep_dead=True)
+        number = self._layout.everywhere(np.float32(temperature))
         for part in term.menu:
-            self._compile_score(part)
+            shape = f"scored everywhere: {jax.tree.map(np.shape, self._scored(part))}"
+            if shape not in self._compiled:
+                self._compiled.add(shape)
+                self._score_everywhere.lower(self.placed.params, *self._scored(part), number).compile()
+        scores = [self._score_everywhere(params, *self._scored(part), number) for part in term.parts]
         found = np.zeros((whole.batch.lengths.size, whole.tokens.shape[2]), np.float32)
-        scores = self._layout.fetch(self.score(params, term, temperature=temperature))
-        for places, some in zip(term.places, scores, strict=True):
+        for places, some in zip(term.places, jax.device_get(scores), strict=True):
             found[places, : some.shape[2]] = some[: len(places)]
         found = found.reshape(whole.tokens.shape)
         return np.where(np.arange(found.shape[2]) < whole.batch.lengths[..., None], found, 0)
