@@ -108,6 +108,7 @@ class Learner:
 
         What has been compiled before is not compiled again.
         """
+        number = self._layout.everywhere(np.float32(0))
         if not self._begun:
             self._begun = True
             if _several(terms):
