@@ -110,7 +110,7 @@ def rollout(
       sample: draws completions of prompts; the same policy serves all stages.
       reward: the same for all stages.
       prompter: renders questions, and questions with a draft.
-      config: num_drafts, num_generations, rounds, select, tie_break and scale_rewards are read.
+      config: num_drafts, num_generations, rounds, select, tie_break, baseline and scale_rewards are read.
       seed: of the run; with `step` and the problem's id it keys the breaking of ties.
       step: training step.
       refinement_limit: tokens that a prompt with a draft may have.
@@ -124,11 +124,12 @@ def rollout(
         programs, problems, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
         step=step, divide=divide,
     )  # fmt: skip
-    stages = [stage_of(some, scale=config.scale_rewards) for some in zip(*groups, strict=True)]
+    how = {"baseline": config.baseline, "scale": config.scale_rewards}
+    stages = [stage_of(some, **how) for some in zip(*groups, strict=True)]
     return Rollout(list(problems), stages, usage)
 
 
-def stage_of(groups: Sequence[Group], *, scale: bool) -> Stage:
+def stage_of(groups: Sequence[Group], *, baseline: str, scale: str) -> Stage:
     """What all problems got in one stage, in order, with advantages."""
     rewards = np.stack([group.scores.total for group in groups]).astype(np.float32)
     return Stage(
@@ -138,6 +139,6 @@ def stage_of(groups: Sequence[Group], *, scale: bool) -> Stage:
         samples=stack([group.samples for group in groups]),
         rewards=rewards,
         scores=Scores.join([group.scores for group in groups]),
-        advantages=np.asarray(group_advantages(rewards, scale=scale)),
+        advantages=np.asarray(group_advantages(rewards, baseline=baseline, scale=scale)),
         copied=np.array([group.copied for group in groups]),
     )
