@@ -102,13 +102,20 @@ class AlgorithmConfig:
     """N, drafts a problem in stage one."""
     num_generations: int = 4
     """G, trained completions a problem."""
-    select: Literal["best", "worst", "random", "none"] = "best"
-    """Which draft conditions stage two; none leaves the draft out (a control)."""
-    tie_break: Literal["random", "first", "shortest"] = "random"
+    select: Literal["best", "worst", "random", "none", "wrong_first"] = "best"
+    """Which draft conditions stage two; none leaves the draft out (a control). wrong_first: a wrong one where there is
+    one, else any."""
+    tie_break: Literal["random", "first", "shortest", "longest"] = "random"
     """Which of several equally good drafts is taken."""
     rounds: int = 1
     """Refinement rounds a problem: in each but the first the best refinement so far is the draft. The last one is
     trained on."""
+    skip_solved: bool = False
+    """A problem all of whose drafts are right is not refined: another one takes its place."""
+    dynamic_sampling: bool = False
+    """A problem whose trained completions are all worth the same is left out: another one takes its place (DAPO)."""
+    extra_problems: float = 1.0
+    """Most problems that a step may draw for such places, in multiples of problems_per_step."""
     draft_weight: float = 0.0
     """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
     num_iterations: int = 1

@@ -2,7 +2,7 @@
 
 A step, as `train_step` takes it:
 
-1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+1. `run.batches(step)` gives P problems, and such as may take the place of some, a pure function of seed and step.
 2. `learner.view` lays the weights out for decoding.
 3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
    grades these; problems do not wait for each other.
@@ -49,7 +49,7 @@ class Run(NamedTuple):
 
     Attributes:
       evaluator: the sampler of evaluations, the same one where its pool serves them.
-      batches: step -> problems, a pure function.
+      batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
     """
@@ -179,6 +179,7 @@ def train_step(
             step=step,
             refinement_limit=run.shapes.refinement,
             divide=run.divide,
+            count=config.train.problems_per_step,
         )
         del view
         metrics = rollout_metrics(experience)

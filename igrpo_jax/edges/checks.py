@@ -16,6 +16,7 @@ AT_LEAST = {
     "algorithm.num_generations": 2,
     "algorithm.num_iterations": 1,
     "algorithm.rounds": 1,
+    "algorithm.extra_problems": 0,
     "algorithm.draft_weight": 0,
     "algorithm.beta": 0,
     "sampling.max_completion_length": 1,
@@ -157,6 +158,7 @@ def _check_together(config: Config) -> None:
         raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
     if a.rounds > 1 and not a.num_drafts:
         raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    _check_variants(config)
     if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
         raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
     if r.weights and len(r.weights) != len(r.functions):
@@ -174,6 +176,21 @@ def _check_together(config: Config) -> None:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
     if "{draft}" not in config.prompt.refine and a.num_drafts:
         raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")
+
+
+def _check_variants(config: Config) -> None:
+    """Refuses variants of the rollout that mean nothing together."""
+    a = config.algorithm
+    if a.skip_solved and not a.num_drafts:
+        raise ValueError(
+            "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
+            "dynamic_sampling, which leaves solved problems out too"
+        )
+    if a.dynamic_sampling and round(a.extra_problems * config.train.problems_per_step) < 1:
+        raise ValueError(
+            f"algorithm.dynamic_sampling is True with extra_problems {a.extra_problems:g}, which allows no further "
+            "problem a step; give it a multiple of problems_per_step, like 1.0"
+        )
 
 
 def _check_template(prompt: PromptConfig) -> None:
