@@ -67,6 +67,8 @@ class PromptConfig:
     """Tokens of a stage-one prompt; longer questions are dropped when the data is loaded."""
     max_draft_length: int = 4096
     """Tokens of a draft inside the stage-two prompt; a longer one loses its head."""
+    strip_think: bool = False
+    """Put only what follows a draft's `</think>` into the prompt; of thinking that never ends nothing but cut_mark."""
     chat_template_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
     """What the chat template gets besides the messages, as in `enable_thinking False date_string "1 May 2025"`."""
     date: str = "2025-01-01"

@@ -45,7 +45,7 @@ class Group(NamedTuple):
       draft: the earlier completion in the prompt, if there is one.
       samples: the completions' tokens, [G, T].
       scores: the reward functions' results, of G completions.
-      copied: how many completions have the draft's text, spaces around it aside.
+      copied: how many completions have the draft's text as it goes into prompts, spaces around it aside.
     """
 
     stage: int
@@ -177,8 +177,9 @@ def grade(
     columns["completion_ids"] = [tokens for group in ids for tokens in group]
     questions = [asked(problem.question) for problem in repeated]
     scores = reward(questions, [text for group in texts for text in group], columns)
-    drafts = [prompter.text(draft.tokens).strip() if draft else None for _, draft, _ in items]
-    copied = [sum(text.strip() == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
+    said = lambda text: prompter.spoken(text).strip()
+    drafts = [said(prompter.text(draft.tokens)) if draft else None for _, draft, _ in items]
+    copied = [sum(said(text) == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
     ends = np.cumsum([len(group) for group in texts]).tolist()
     parts = [scores.part(end - len(group), end) for group, end in zip(texts, ends, strict=True)]
     return list(zip(parts, copied, strict=True))

@@ -169,6 +169,20 @@ def test_no_drafts_is_grpo():
     assert "draft/reward" not in rollout_metrics(result) and "refine/gain" not in rollout_metrics(result)
 
 
+def test_an_answer_is_copied_whatever_was_thought():
+    script = Script(
+        drafts=[["</think>a", "no"], ["</think>b", "no"]],
+        refinements=[["x</think>a", "a"], ["b </think>", "</think>c"]],
+    )
+    prompter = Prompter(Letters(), PromptConfig(refine="{question}|{draft}", strip_think=True))
+    config = AlgorithmConfig(num_drafts=2, num_generations=2, tie_break="first")
+    got = rollout(
+        PROBLEMS, sample=script, reward=reward, prompter=prompter, config=config, seed=0, step=3, refinement_limit=40,
+    )  # fmt: skip
+    assert sorted(call[2] for call in script.calls[2:]) == ["Q7|a", "Q9|b"]
+    assert got.refinements.copied.tolist() == [2, 0]
+
+
 def test_metrics_say_what_refining_did():
     script = Script(
         drafts=[["no", "right"], ["wrong", "wrong"]],
