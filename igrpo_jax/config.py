@@ -118,6 +118,9 @@ class AlgorithmConfig:
     """A problem whose trained completions are all worth the same is left out: another one takes its place (DAPO)."""
     extra_problems: float = 1.0
     """Most problems that a step may draw for such places, in multiples of problems_per_step."""
+    replay: float = 0.0
+    """Probability that stage two gets the best draft of earlier steps of a problem that has one, where that is at least
+    as good as the one it would get."""
     draft_weight: float = 0.0
     """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
     num_iterations: int = 1

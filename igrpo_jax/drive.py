@@ -27,6 +27,7 @@ class Draft(NamedTuple):
       tokens: token ids, the end token included.
       reward: what it was worth.
       right: whether it is right, see `Scores.right`.
+      step: number of the step that it comes from, from 1 as in records, where that is an earlier one.
     """
 
     stage: int
@@ -34,6 +35,7 @@ class Draft(NamedTuple):
     tokens: list[int]
     reward: float
     right: bool
+    step: int | None = None
 
 
 class Group(NamedTuple):

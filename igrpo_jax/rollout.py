@@ -11,14 +11,16 @@ from igrpo_jax.config import AlgorithmConfig
 from igrpo_jax.drive import Ask, Draft, Group, Program, Reward, drive
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
+from igrpo_jax.replay import Past, remembered
 from igrpo_jax.rewards import Scores
 from igrpo_jax.types import DRAFT, REFINE, Divide, Problem, Samples, Usage, alone, in_round, stack
 
 
-def igrpo(config: AlgorithmConfig, noise: np.random.Generator) -> Program:
+def igrpo(config: AlgorithmConfig, noise: np.random.Generator, past: Draft | None = None) -> Program:
     """Algorithm 1 of the paper for one problem; with `num_drafts = 0` it is GRPO, with `rounds > 1` it refines again.
 
-    The last group it asks for is the one that is trained on.
+    `past` is its best draft of earlier steps, if it has one and the config replays those. The last group it asks for is
+    the one that is trained on.
     """
     if config.num_drafts == 0:
         yield Ask(DRAFT, config.num_generations)
@@ -28,12 +30,17 @@ def igrpo(config: AlgorithmConfig, noise: np.random.Generator) -> Program:
         return
     refinements: list[Group] = []
     for number in range(config.rounds):
-        best = pick(refinements or [drafts], config, noise)
+        best = pick(refinements or [drafts], config, noise, past)
         refinements.append((yield Ask(in_round(REFINE, number), config.num_generations, best)))
 
 
-def pick(groups: Sequence[Group], config: AlgorithmConfig, noise: np.random.Generator) -> Draft | None:
-    """The completion of these groups that goes into the next prompt, by `select` and `tie_break`; None for "none"."""
+def pick(
+    groups: Sequence[Group], config: AlgorithmConfig, noise: np.random.Generator, past: Draft | None = None
+) -> Draft | None:
+    """The completion of these groups that goes into the next prompt, by `select` and `tie_break`; None for "none".
+
+    With the probability `replay` the past one goes there instead, if it is no worse.
+    """
     if config.select == "none":
         return None
     places = [(group, index) for group in groups for index in range(len(group.samples.lengths))]
@@ -45,7 +52,8 @@ def pick(groups: Sequence[Group], config: AlgorithmConfig, noise: np.random.Gene
         rewards, lengths, right, noise.random(rewards.shape), select=config.select, tie_break=config.tie_break
     )
     group, index = places[int(chosen[0])]
-    return group.completion(index)
+    best = group.completion(index)
+    return past if past and noise.random() < config.replay and past.reward >= best.reward else best
 
 
 def trainable(groups: Sequence[Group], config: AlgorithmConfig) -> bool:
@@ -97,6 +105,7 @@ class Rollout(NamedTuple):
       missing: how many problems are too few, when no more could be drawn in place of those not worth training on.
       sampled: the stages with all problems that went through them, those that are not trained on too; None where
         there are no such problems, because the config asks for all to be trained on.
+      past: the best draft of each problem up to this step, for the steps to come; None without `replay`.
     """
 
     problems: list[Problem]
@@ -104,6 +113,7 @@ class Rollout(NamedTuple):
     usage: Usage
     missing: int = 0
     sampled: list[Stage] | None = None
+    past: Past | None = None
 
     @property
     def drafts(self) -> Stage | None:
@@ -128,6 +138,7 @@ def rollout(
     refinement_limit: int,
     divide: Divide = alone,
     count: int | None = None,
+    past: Past | None = None,
 ) -> Rollout:
     """Runs Algorithm 1 for every problem of a step.
 
@@ -142,12 +153,17 @@ def rollout(
       refinement_limit: tokens that a prompt with a draft may have.
       divide: lets every process of a run do a part of tokenizing and grading.
       count: P; None is all problems.
+      past: the best draft of each problem in earlier steps, read with `replay` only.
 
     Returns:
       See `Rollout`. Problems are those that are worth training on, the first P of them in the order given.
     """
     count, keep = len(problems) if count is None else count, partial(trainable, config=config)
-    programs = [igrpo(config, np.random.default_rng((seed, step, problem.id))) for problem in problems]
+    past = (past or {}) if config.replay else None
+    programs = [
+        igrpo(config, np.random.default_rng((seed, step, problem.id)), past.get(problem.id) if past else None)
+        for problem in problems
+    ]
     groups, usage = drive(
         programs, problems, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
         step=step, divide=divide, begin=count, keep=keep,
@@ -156,7 +172,10 @@ def rollout(
     everything = select([some for some in groups if some]) if config.skip_solved or config.dynamic_sampling else None
     kept = [p for p, some in enumerate(groups) if some and keep(some)]
     trained = select([groups[p] for p in kept])
-    return Rollout([problems[p] for p in kept], trained, usage, count - len(kept), everything)
+    if past is not None:
+        begun = [p for p, some in enumerate(groups) if some]
+        past = remembered(past, [problems[p] for p in begun], [groups[p][0] for p in begun], step=step)
+    return Rollout([problems[p] for p in kept], trained, usage, count - len(kept), everything, past)
 
 
 def stages_of(groups: Sequence[Sequence[Group]], *, config: AlgorithmConfig, like: Group) -> list[Stage]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward
 from igrpo_jax.edges.preemption import Preempted, Stop
@@ -35,6 +36,7 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.replay import Past
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -107,6 +109,7 @@ def _train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
     alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
@@ -115,7 +118,7 @@ def _train(
     for step in range(completed, config.train.steps):
         stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
+            state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
@@ -127,6 +130,9 @@ def _train(
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
+        # The state before this step may be saved yet, by a thread beside this loop.
+        pasts[done] = experience.past or {}
+        pasts.pop(step - 1, None)
         del experience
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
@@ -137,6 +143,14 @@ def _train(
         if evaluation_due(run, done):
             log.metrics(done, run_evaluations(run, state.params))
     return state.params
+
+
+def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:
+    """The drafts to replay, by step; what is put there for later steps is saved with the state after them."""
+    pasts = {completed: replay.decoded(checkpoints.read_beside(completed, replay.NAME) or b"{}")}
+    if config.algorithm.replay:
+        checkpoints.beside = lambda step: {replay.NAME: replay.encoded(pasts[step])}
+    return pasts
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
@@ -162,7 +176,13 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
 
 
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
+    run: Run,
+    state: TrainState,
+    step: int,
+    reference: PyTree | None,
+    *,
+    past: Past | None = None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
@@ -180,6 +200,7 @@ def train_step(
             refinement_limit=run.shapes.refinement,
             divide=run.divide,
             count=config.train.problems_per_step,
+            past=past,
         )
         del view
         metrics = rollout_metrics(experience)

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 
 from igrpo_jax.config import AlgorithmConfig, PromptConfig
+from igrpo_jax.drive import Draft
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.records.metrics import rollout_metrics
-from igrpo_jax.records.samples import sample_record, shown
+from igrpo_jax.records.samples import sample_record
+from igrpo_jax.records.samples import shown as summary
+from igrpo_jax.replay import decoded, encoded
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import rollout
 from igrpo_jax.types import DRAFT, REFINE, Problem, Samples, Usage, in_round
@@ -72,12 +75,12 @@ def reward(prompts, completions, columns):
     )
 
 
-def run(script, problems=PROBLEMS, count=None, **algorithm):
+def run(script, problems=PROBLEMS, count=None, past=None, **algorithm):
     config = AlgorithmConfig(**{"num_drafts": 2, "num_generations": 2} | algorithm)
     prompts = PromptConfig(question="{question}", refine="{question}|{draft}", max_draft_length=20)
     return rollout(
         problems, sample=script, reward=reward, prompter=Prompter(Letters(), prompts), config=config,
-        seed=0, step=3, refinement_limit=40, count=count,
+        seed=0, step=3, refinement_limit=40, count=count, past=past,
     )  # fmt: skip
 
 
@@ -228,7 +231,7 @@ def test_a_record_holds_all_samples_of_a_problem_and_says_which_draft_was_chosen
             {"stage": 2, "draft": [1, 1], "completions": [completion("right", True, 1), completion("no", False, -1)]},
         ],
     }  # fmt: skip
-    row = shown(record)
+    row = summary(record)
     assert (row["draft"]["text"], row["refinement"]["text"], row["gold"]) == ("right", "right", "right")
 
 
@@ -310,3 +313,55 @@ def test_which_problems_are_trained_on_does_not_hang_on_time(seed):
         assert [problem.id for problem in result.problems] == list(kept)
         assert {call[1] for call in script.calls} == set(begun)
         assert result.missing == count - len(kept)
+
+
+def earlier(text, reward, step=2):
+    return Draft(DRAFT, 1, [ord(c) for c in text], reward, reward > 0, step)
+
+
+@pytest.mark.parametrize(
+    ("past", "shown"),
+    [
+        ({7: earlier("right", 1.0)}, ["Q7|right", "Q9|a"]),  # better than this step's
+        ({7: earlier("old", 0.0), 9: earlier("older", -1.0)}, ["Q7|old", "Q9|a"]),  # as good; worse
+        ({8: earlier("right", 1.0)}, ["Q7|no", "Q9|a"]),  # of another problem
+        (None, ["Q7|no", "Q9|a"]),
+    ],
+)
+def test_the_best_earlier_draft_is_shown_again_where_it_is_no_worse(past, shown):
+    script = Script(drafts=[["no", "bad"], ["a", "b"]], refinements=[["right", "no"], ["no", "no"]])
+    result = run(script, past=past, replay=1.0, tie_break="first")
+    assert [call[2] for call in script.calls[2:]] == shown
+    replayed = [draft.step is not None for draft in result.refinements.drafts]
+    assert rollout_metrics(result)["draft/replayed"] == sum(replayed) / 2
+    record = sample_record(PROBLEMS[0], 0, result.stages, lambda tokens: "".join(map(chr, tokens)))
+    if replayed[0]:
+        text = shown[0].removeprefix("Q7|")
+        assert record["stages"][1]["draft"] == {"text": text, "reward": past[7].reward, "step": 2}
+        assert summary(record)["draft"]["text"] == text
+    else:
+        assert record["stages"][1]["draft"] == [DRAFT, 0] and summary(record)["draft"]["text"] == "no"
+
+
+def test_the_best_drafts_of_all_that_was_sampled_are_remembered_and_equally_good_ones_are_no_better():
+    script = Script(
+        drafts=[["no", "right"], ["right", "right"], ["a", "b"], ["c", "d"]],
+        refinements=[["right", "no"], None, ["no", "no"]],
+    )
+    past = {0: earlier("right", 1.0), 2: earlier("bad", -1.0), 5: earlier("right", 1.0)}
+    result = run(script, MANY[:4], count=2, past=past, replay=0.5, skip_solved=True)
+    assert result.past == {
+        0: past[0], 1: Draft(DRAFT, 0, [ord(c) for c in "right"], 1.0, True, 4),
+        2: Draft(DRAFT, 0, [ord("a")], 0.0, False, 4), 5: past[5],
+    }  # fmt: skip
+    assert len(past) == 3  # what was known before the step is left alone
+    assert decoded(encoded(result.past)) == result.past
+    assert run(Script(drafts=[["no"] * 2] * 2, refinements=[["no"] * 2] * 2), past=past).past is None
+
+
+def test_earlier_drafts_are_shown_again_as_often_as_is_asked_for():
+    problems = [Problem(number, "Q", {"answer": "right"}) for number in range(2000)]
+    past = {problem.id: earlier("right", 1.0) for problem in problems}
+    script = Script(drafts=[["no", "no"]] * 2000, refinements=[["no", "no"]] * 2000)
+    share = rollout_metrics(run(script, problems, past=past, replay=0.25))["draft/replayed"]
+    assert share == pytest.approx(0.25, abs=4 * np.sqrt(0.25 * 0.75 / 2000))

@@ -62,6 +62,7 @@ SHARES = {
     "sampling.min_p": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta1": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta2": ("at least 0 and below 1", lambda x: 0 <= x < 1),
+    "algorithm.replay": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
     "algorithm.epsilon": ("between 0 and 1", lambda x: 0 < x < 1),
 }
 """Fields between 0 and 1: in words, and as a test."""
@@ -185,6 +186,12 @@ def _check_variants(config: Config) -> None:
         raise ValueError(
             "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
             "dynamic_sampling, which leaves solved problems out too"
+        )
+    if a.replay and not (a.num_drafts and a.select == "best"):
+        reason = f"select {a.select}" if a.num_drafts else "num_drafts 0"
+        raise ValueError(
+            f"algorithm.replay is {a.replay:g} with {reason}; what is replayed are the best of earlier "
+            "drafts, so it needs select best and num_drafts above 0"
         )
     if a.dynamic_sampling and round(a.extra_problems * config.train.problems_per_step) < 1:
         raise ValueError(

@@ -36,7 +36,8 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     worth training on, all that was sampled counts: what is trained on alone would say more of the choice than of the
     policy. `draft/skipped` is the share of problems that were not refined, `sampling/extra_problems` how many were
     drawn beyond those of the step, `sampling/missing_problems` how many it has too few all the same, and
-    `sampling/extra_tokens` what was sampled of problems that are not trained on.
+    `sampling/extra_tokens` what was sampled of problems that are not trained on. `draft/replayed` is the share of
+    trained prompts with a draft of an earlier step.
 
     `Scores.right` says which completions are right; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
@@ -58,6 +59,8 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
         metrics["sampling/extra_problems"] = float(len(first.rewards) - len(rollout.problems) - rollout.missing)
         metrics["sampling/missing_problems"] = float(rollout.missing)
         metrics["sampling/extra_tokens"] = _tokens(stages) - _tokens(rollout.stages)
+    if rollout.past is not None and last.drafts:
+        metrics["draft/replayed"] = float(np.mean([bool(draft and draft.step) for draft in last.drafts]))
     metrics["num_tokens"] = _tokens(stages)
     metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
     metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
