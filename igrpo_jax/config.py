@@ -245,6 +245,13 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
+def extra_problems(config: Config) -> int:
+    """How many problems a step may draw in place of such as are not worth training on."""
+    algorithm = config.algorithm
+    on = algorithm.skip_solved or algorithm.dynamic_sampling
+    return round(algorithm.extra_problems * config.train.problems_per_step) if on else 0
+
+
 def to_dict(config: Config) -> dict:
     """The config as JSON-ready nested dictionaries."""
     return dataclasses.asdict(config)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from igrpo_jax.config import Config, RewardConfig
+from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import usable
 from igrpo_jax.data.source import Source, load_source
@@ -99,13 +99,6 @@ def load_problems(
     first = {name: range(min(config.eval.problems or len(source), len(source))) for name, source in evals.items()}
     sets = {name: whole(source[i] for i in first[name]) for name, source in evals.items()}
     return Data(lambda step: whole(batches(step)), sets, max(longest), fingerprints)
-
-
-def extra_problems(config: Config) -> int:
-    """How many problems a step may draw in place of such as are not worth training on."""
-    algorithm = config.algorithm
-    on = algorithm.skip_solved or algorithm.dynamic_sampling
-    return round(algorithm.extra_problems * config.train.problems_per_step) if on else 0
 
 
 def no_batches(step: int) -> list[Problem]:

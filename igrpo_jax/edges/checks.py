@@ -8,7 +8,7 @@ from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from igrpo_jax.config import Config, PromptConfig
+from igrpo_jax.config import Config, PromptConfig, extra_problems
 
 AT_LEAST = {
     "seed": 0,
@@ -182,6 +182,10 @@ def _check_together(config: Config) -> None:
 def _check_variants(config: Config) -> None:
     """Refuses variants of the rollout that mean nothing together."""
     a = config.algorithm
+    if a.select != "best" and not a.num_drafts:
+        raise ValueError(
+            f"algorithm.select is {a.select} with num_drafts 0; without drafts none is selected; leave it out"
+        )
     if a.skip_solved and not a.num_drafts:
         raise ValueError(
             "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
@@ -193,7 +197,7 @@ def _check_variants(config: Config) -> None:
             f"algorithm.replay is {a.replay:g} with {reason}; what is replayed are the best of earlier "
             "drafts, so it needs select best and num_drafts above 0"
         )
-    if a.dynamic_sampling and round(a.extra_problems * config.train.problems_per_step) < 1:
+    if a.dynamic_sampling and not extra_problems(config):
         raise ValueError(
             f"algorithm.dynamic_sampling is True with extra_problems {a.extra_problems:g}, which allows no further "
             "problem a step; give it a multiple of problems_per_step, like 1.0"
