@@ -168,14 +168,15 @@ def rollout(
         programs, problems, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
         step=step, divide=divide, begin=count, keep=keep,
     )  # fmt: skip
-    select = partial(stages_of, config=config, like=groups[0][0])
-    everything = select([some for some in groups if some]) if config.skip_solved or config.dynamic_sampling else None
-    kept = [p for p, some in enumerate(groups) if some and keep(some)]
-    trained = select([groups[p] for p in kept])
+    begun = [p for p, some in enumerate(groups) if some]
+    kept = [p for p in begun if keep(groups[p])]
+    stages_with = lambda numbers: stages_of([groups[p] for p in numbers], config=config, like=groups[0][0])
+    stages, sampled = stages_with(kept), None
+    if config.skip_solved or config.dynamic_sampling:
+        sampled = stages if kept == begun else stages_with(begun)
     if past is not None:
-        begun = [p for p, some in enumerate(groups) if some]
         past = remembered(past, [problems[p] for p in begun], [groups[p][0] for p in begun], step=step)
-    return Rollout([problems[p] for p in kept], trained, usage, count - len(kept), everything, past)
+    return Rollout([problems[p] for p in kept], stages, usage, count - len(kept), sampled, past)
 
 
 def stages_of(groups: Sequence[Sequence[Group]], *, config: AlgorithmConfig, like: Group) -> list[Stage]:
