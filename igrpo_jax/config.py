@@ -67,6 +67,8 @@ class PromptConfig:
     """Tokens of a stage-one prompt; longer questions are dropped when the data is loaded."""
     max_draft_length: int = 4096
     """Tokens of a draft inside the stage-two prompt; a longer one loses its head."""
+    strip_think: bool = False
+    """Put only what follows a draft's `</think>` into the prompt; of thinking that never ends nothing but cut_mark."""
     chat_template_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
     """What the chat template gets besides the messages, as in `enable_thinking False date_string "1 May 2025"`."""
     date: str = "2025-01-01"
@@ -102,13 +104,23 @@ class AlgorithmConfig:
     """N, drafts a problem in stage one."""
     num_generations: int = 4
     """G, trained completions a problem."""
-    select: Literal["best", "worst", "random", "none"] = "best"
-    """Which draft conditions stage two; none leaves the draft out (a control)."""
-    tie_break: Literal["random", "first", "shortest"] = "random"
+    select: Literal["best", "worst", "random", "none", "wrong_first"] = "best"
+    """Which draft conditions stage two; none leaves the draft out (a control). wrong_first: a wrong one where there is
+    one, else any."""
+    tie_break: Literal["random", "first", "shortest", "longest"] = "random"
     """Which of several equally good drafts is taken."""
     rounds: int = 1
     """Refinement rounds a problem: in each but the first the best refinement so far is the draft. The last one is
     trained on."""
+    skip_solved: bool = False
+    """A problem all of whose drafts are right is not refined: another one takes its place."""
+    dynamic_sampling: bool = False
+    """A problem whose trained completions are all worth the same is left out: another one takes its place (DAPO)."""
+    extra_problems: float = 1.0
+    """Most problems that a step may draw for such places, in multiples of problems_per_step."""
+    replay: float = 0.0
+    """Probability that stage two gets the best draft of earlier steps of a problem that has one, where that is at least
+    as good as the one it would get."""
     draft_weight: float = 0.0
     """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
     num_iterations: int = 1
@@ -247,6 +259,13 @@ class Config:
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
+
+
+def extra_problems(config: Config) -> int:
+    """How many problems a step may draw in place of such as are not worth training on."""
+    algorithm = config.algorithm
+    on = algorithm.skip_solved or algorithm.dynamic_sampling
+    return round(algorithm.extra_problems * config.train.problems_per_step) if on else 0
 
 
 FORMER = {"algorithm.scale_rewards": {True: "group", False: "none"}}

@@ -2,7 +2,7 @@
 
 A step, as `train_step` takes it:
 
-1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+1. `run.batches(step)` gives P problems, and such as may take the place of some, a pure function of seed and step.
 2. `learner.view` lays the weights out for decoding.
 3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
    grades these; problems do not wait for each other.
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
@@ -36,6 +37,7 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.replay import Past
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -50,7 +52,7 @@ class Run(NamedTuple):
 
     Attributes:
       evaluator: the sampler of evaluations, the same one where its pool serves them.
-      batches: step -> problems, a pure function.
+      batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
     """
@@ -108,6 +110,7 @@ def _train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
     alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
@@ -116,7 +119,7 @@ def _train(
     for step in range(completed, config.train.steps):
         stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
+            state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
@@ -128,6 +131,9 @@ def _train(
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
+        # The state before this step may be saved yet, by a thread beside this loop.
+        pasts[done] = experience.past or {}
+        pasts.pop(step - 1, None)
         del experience
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
@@ -138,6 +144,14 @@ def _train(
         if evaluation_due(run, done):
             log.metrics(done, run_evaluations(run, state.params))
     return state.params
+
+
+def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:
+    """The drafts to replay, by step; what is put there for later steps is saved with the state after them."""
+    pasts = {completed: replay.decoded(checkpoints.read_beside(completed, replay.NAME) or b"{}")}
+    if config.algorithm.replay:
+        checkpoints.beside = lambda step: {replay.NAME: replay.encoded(pasts[step])}
+    return pasts
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
@@ -163,7 +177,13 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
 
 
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
+    run: Run,
+    state: TrainState,
+    step: int,
+    reference: PyTree | None,
+    *,
+    past: Past | None = None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
@@ -183,6 +203,8 @@ def train_step(
             step=step,
             refinement_limit=run.shapes.refinement,
             divide=run.divide,
+            count=config.train.problems_per_step,
+            past=past,
         )
         del view
         metrics = rollout_metrics(experience)
