@@ -23,7 +23,8 @@ import jax
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward
 from igrpo_jax.edges.preemption import Preempted, Stop
-from igrpo_jax.evaluate import evaluate
+from igrpo_jax.evaluate import Evaluation, evaluate
+from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
@@ -110,7 +111,7 @@ def _train(
     stop.hold(completed, state, saved=True)
     alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
-        log.metrics(completed, run_evaluations(run, state.params))
+        log_evaluations(run, state.params, completed, log)
 
     for step in range(completed, config.train.steps):
         stop.check()
@@ -135,7 +136,7 @@ def _train(
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
-            log.metrics(done, run_evaluations(run, state.params))
+            log_evaluations(run, state.params, done, log)
     return state.params
 
 
@@ -223,29 +224,36 @@ def evaluation_due(run: Run, done: int) -> bool:
     return bool(run.evals) and (regular or done in (0, settings.steps))
 
 
-def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
-    """Metrics of every evaluation set under `eval/<set>/`."""
-    config, results = run.config, {}
-    if not run.evals:
-        return results
+def log_evaluations(run: Run, params: PyTree, step: int, log: RunLog) -> None:
+    """Evaluates every set and records it; the metrics come last, as the sign that all of it is there."""
+    metrics: dict[str, float] = {}
+    for name, evaluation in run_evaluations(run, params):
+        line = evaluation_line(name, evaluation, run.config)
+        log.evaluation(step, line, evaluation.records(run.prompter.text))
+        metrics |= metrics_of(line)
+    log.metrics(step, metrics)
+
+
+def run_evaluations(run: Run, params: PyTree) -> Iterator[tuple[str, Evaluation]]:
+    """Every evaluation set in each mode, by name, one after the other."""
+    config = run.config
     view = run.learner.view(params)
     settings = dataclasses.replace(
         config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p,
         max_completion_length=config.eval.max_completion_length or config.sampling.max_completion_length,
     )  # fmt: skip
     for name, problems in run.evals.items():
-        metrics = evaluate(
+        evaluations = evaluate(
             problems,
             sample=sampling(run.evaluator, view, settings),
             reward=run.reward,
             prompter=run.prompter,
-            num_samples=config.eval.num_samples,
-            refine=config.eval.refine,
+            settings=config.eval,
             refinement_limit=run.shapes.refinement,
+            seed=config.seed,
             divide=run.divide,
         )
-        results |= {f"eval/{name}/{key}": value for key, value in metrics.items()}
-    return results
+        yield from ((name, evaluation) for evaluation in evaluations)
 
 
 class Clock:
