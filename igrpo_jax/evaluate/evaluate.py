@@ -8,14 +8,14 @@ import numpy as np
 from igrpo_jax.config import Config, EvalConfig
 from igrpo_jax.drive import Group, Program, Reward, drive
 from igrpo_jax.edges.chat import asked
-from igrpo_jax.evaluate.matching import matched, total
+from igrpo_jax.evaluate.matching import Draw, matched, total
 from igrpo_jax.evaluate.programs import GOLD, Judge, bare, goodness_of, judged, refined
 from igrpo_jax.evaluate.scores import answers_of, scores
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
 from igrpo_jax.records.samples import sample_record
 from igrpo_jax.rollout import stage_of
-from igrpo_jax.types import Divide, Problem, alone
+from igrpo_jax.types import Divide, Problem
 
 
 class Evaluation(NamedTuple):
@@ -47,51 +47,71 @@ class Evaluation(NamedTuple):
 def evaluate(
     problems: Sequence[Problem],
     *,
-    sample: Sample,
-    reward: Reward,
+    draw: Draw,
     prompter: Prompter,
     settings: EvalConfig,
-    refinement_limit: int,
     seed: int = 0,
     judge: Judge | None = None,
-    divide: Divide = alone,
 ) -> list[Evaluation]:
-    """Answers of the policy to some problems, graded.
+    """Answers of a policy to some problems, graded.
 
     Args:
       problems: the whole set.
-      sample: draws completions at the evaluation's settings.
-      reward: grades them; `Scores.right` decides what is right.
-      prompter: renders prompts.
+      draw: samples and grades, see `drawing`.
+      prompter: reads texts.
       settings: num_samples, refine, num_drafts, select and rounds are read.
-      refinement_limit: tokens that a prompt with a draft may have.
       seed: of the choice among equally good drafts.
-      judge: what `select = "judge"` asks.
-      divide: as for `rollout`.
+      judge: if given, selects the drafts.
 
     Returns:
       The bare answers: `num_samples` of each problem, or, with `refine`, as many as the tokens of the refined ones
       allow, the drafts being the first of them. With `refine` the refined ones, too.
     """
-
-    def draw(programs: Sequence[Program], some: Sequence[Problem]) -> list[list[Group]]:
-        return drive(
-            programs, some, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
-            step=0, divide=divide,
-        )[0]  # fmt: skip
-
     if not settings.refine:
         return [Evaluation("bare", problems, draw([bare(settings.num_samples) for _ in problems], problems))]
+    second = refine(problems, draw=draw, prompter=prompter, settings=settings, seed=seed, judge=judge)
+    first = matched(problems, [groups[:1] for groups in second.groups], second.sampled_tokens, draw)
+    return [Evaluation("bare", problems, first), second]
+
+
+def refine(
+    problems: Sequence[Problem],
+    *,
+    draw: Draw,
+    prompter: Prompter,
+    settings: EvalConfig,
+    seed: int = 0,
+    judge: Judge | None = None,
+) -> Evaluation:
+    """The refined answers alone; arguments as of `evaluate`."""
 
     def program(problem: Problem) -> Program:
         judging = judge and judged(judge, asked(problem.question), prompter.text)
-        goodness = judging or goodness_of(settings.select)
         noise = np.random.default_rng((seed, problem.id))
+        goodness = judging or goodness_of(settings.select)
         return refined(settings.num_drafts, settings.num_samples, settings.rounds, goodness, noise)
 
-    second = Evaluation("refined", problems, draw([program(problem) for problem in problems], problems))
-    first = matched(problems, [groups[:1] for groups in second.groups], second.sampled_tokens, draw)
-    return [Evaluation("bare", problems, first), second]
+    return Evaluation("refined", problems, draw([program(problem) for problem in problems], problems))
+
+
+def drawing(*, sample: Sample, reward: Reward, prompter: Prompter, refinement_limit: int, divide: Divide) -> Draw:
+    """Runs programs of problems, whose randomness is that of step 0 whenever they are run.
+
+    Args:
+      sample: draws completions at the evaluation's settings.
+      reward: grades them; `Scores.right` decides what is right.
+      prompter: renders prompts.
+      refinement_limit: tokens that a prompt with a draft may have.
+      divide: as for `rollout`.
+    """
+
+    def draw(programs: Sequence[Program], problems: Sequence[Problem]) -> list[list[Group]]:
+        return drive(
+            programs, problems, sample=sample, reward=reward, prompter=prompter, refinement_limit=refinement_limit,
+            step=0, divide=divide,
+        )[0]  # fmt: skip
+
+    return draw
 
 
 def evaluation_line(name: str, evaluation: Evaluation, config: Config) -> dict[str, Any]:

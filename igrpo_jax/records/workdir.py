@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,16 @@ def _check_places(workdir: Path, *, export: bool, ours: bool) -> None:
             raise ValueError(f"{path} is a link to nowhere; delete it, or choose another --workdir")
         if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
-    for name in ("metrics.jsonl", "samples.jsonl", "eval.jsonl"):
+    check_logs(workdir, ("metrics.jsonl", "samples.jsonl", "eval.jsonl"), ours=ours)
+
+
+def check_logs(workdir: Path, names: Sequence[str], *, ours: bool = False) -> None:
+    """Refuses a directory in which files of these names are not what a run writes.
+
+    Raises:
+      ValueError: names the file.
+    """
+    for name in names:
         path = workdir / name
         if path.exists() and not (path.is_file() and (ours or _is_log(path))):
             raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")
