@@ -18,7 +18,7 @@ from igrpo_jax.edges.checks import check
 from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, leave, leave_together
 from igrpo_jax.edges.user_code import load_config as config_from
 from igrpo_jax.edges.user_code import path_of
-from igrpo_jax.records.allocator import keep_memory
+from igrpo_jax.records.machine.allocator import keep_memory
 from jobs.arguments import ALONE, WITHOUT, Launch
 
 ROOT = Path(__file__).parent

@@ -32,8 +32,8 @@ from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
 from igrpo_jax.records.alarms import Alarms
 from igrpo_jax.records.checkpoint import Checkpoints
-from igrpo_jax.records.compiles import counting_compiles
-from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.machine.compiles import counting_compiles
+from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record

@@ -7,6 +7,7 @@ from rich.console import RenderableType
 from rich.rule import Rule
 from rich.text import Text
 
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.records.runlog import plain
 
 
@@ -18,7 +19,7 @@ def record_shown(record: Mapping[str, Any], *, select: str, graded: bool) -> Ite
       select: how the drafts were chosen, for the mark of the chosen one.
       graded: whether the verdicts in it mean something.
     """
-    yield Rule(plain("question"), style="bold")
+    yield Rule(plain("question"))
     yield plain(record["question"])
     if graded and record["gold"] is not None:
         yield plain(f"gold answer: {record['gold']}")
@@ -28,7 +29,7 @@ def record_shown(record: Mapping[str, Any], *, select: str, graded: bool) -> Ite
         for index, one in enumerate(stage["completions"]):
             mark = f" · CHOSEN ({select})" if (stage["stage"], index) in chosen else ""
             title = f"{name} {index + 1} of {len(stage['completions'])}{mark} · {facts(one, graded=graded)}"
-            yield Rule(plain(title), align="left", style="bold green" if mark else "dim")
+            yield Text(f"── {printable(title)}", style="bold green" if mark else "bold")
             yield plain(one["text"])
     yield Text()
 

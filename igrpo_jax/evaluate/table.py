@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from igrpo_jax.records.runlog import plain
+from igrpo_jax.rewards.score import VERIFIERS
 
 EQUAL = 0.02
 """Share of sampled tokens by which bare and refined may differ and count as equally dear."""
@@ -13,18 +15,18 @@ EQUAL = 0.02
 
 def evaluations_table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """Lines of eval.jsonl, a row each: which answers, how many, how good, how long, and how many tokens they took."""
-    table = Table(title="evaluation", caption="\n".join(settings_of(lines)))
+    table = Table(title="evaluation", caption="\n".join(settings_of(lines)), box=box.SIMPLE_HEAD, padding=0)
     table.add_column("set", overflow="fold")
     table.add_column("answers", overflow="fold")
-    for name in ("problems", "n", "avg@n", "pass@n", "maj@n", "length", "clipped", "sampled tokens"):
-        table.add_column(name, justify="right")
+    for name in ("n", "avg@n", "pass@n", "maj@n", "length", "cut", "tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
     for line in lines:
         scores, n = line["scores"], line["n"]
         place = next(name for name in scores if name.endswith(f"avg@{n}")).removesuffix(f"avg@{n}")
         error = scores.get(f"{place}avg@{n}_stderr")
-        average = f"{scores[f'{place}avg@{n}']:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+        average = f"{scores[f'{place}avg@{n}']:.3f}" + (f"±{error:.3f}" if error is not None else "")
         vote = scores.get(f"maj@{n}")
-        cells = (line["set"], mode_of(line), line["problems"], n, average, f"{scores[f'{place}pass@{n}']:.3f}")
+        cells = (f"{line['set']} ({line['problems']})", mode_of(line), n, average, f"{scores[f'{place}pass@{n}']:.3f}")
         cells += ("" if vote is None else f"{vote:.3f}", f"{scores['mean_length']:.1f}")
         cells += (f"{scores['clipped_ratio']:.3f}", f"{line['sampled_tokens']:,}")
         table.add_row(*map(plain, cells))
@@ -35,27 +37,27 @@ def mode_of(line: Mapping[str, Any]) -> str:
     """How the answers of a line were made, in words.
 
     >>> mode_of({"mode": "refined", "select": "best", "gold": True, "num_drafts": 4, "rounds": 2})
-    'refined, best of 4 drafts (sees the gold answer), 2 rounds'
+    'refined: best of 4 (gold), 2 rounds'
     """
     if line["select"] is None:
         return line["mode"]
     rounds = f", {line['rounds']} rounds" if line["rounds"] > 1 else ""
-    seen = " (sees the gold answer)" if line["gold"] else ""
-    return f"{line['mode']}, {line['select']} of {line['num_drafts']} drafts{seen}{rounds}"
+    return f"{line['mode']}: {line['select']} of {line['num_drafts']}{' (gold)' if line['gold'] else ''}{rounds}"
 
 
 def settings_of(lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Under which settings, a sentence each."""
+    """Under which settings, a line each, and what the marks in the table mean."""
     known = "temperature {temperature}, top-p {top_p}, up to {max_completion_length} tokens, ".format_map
-    return sorted(
+    said = sorted(
         {(known(line) if line["temperature"] is not None else "") + f"counted by {counted(line)}" for line in lines}
     )
+    return said + ["(gold): the choice sees the gold answer, an upper bound"] * any(line["gold"] for line in lines)
 
 
 def counted(line: Mapping[str, Any]) -> str:
     """What decides which answers are right."""
     place = next(name for name in line["scores"] if name.endswith("pass@1")).rpartition("/")[0]
-    return place or "accuracy (gym where that does not apply)"
+    return place or " and ".join(name for name in line["reward"] if name in VERIFIERS)
 
 
 def difference(lines: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from igrpo_jax.edges.preemption import GRACE, RESUME
-from igrpo_jax.records.allocator import ALLOCATOR
+from igrpo_jax.records.machine.allocator import ALLOCATOR
 from tests.chaos.child import PHASES
 
 ROOT = Path(__file__).parents[2]
