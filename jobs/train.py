@@ -31,7 +31,7 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
     from models.formats.storage import check_replaceable
     from sharding.processes import compare
 
-    with load_rewards(config.reward) as reward:
+    with load_rewards(config.reward, config.judge) as reward:
         found = find(config.model.source)
         data = read_data(config, layout, found)
         parts = assemble(config, layout, found, reward, data, pause=stop.check)
