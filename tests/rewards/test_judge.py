@@ -133,7 +133,7 @@ def test_rates_are_kept_and_errors_tried_again(server, judge_of):
         Reply("down for a moment", 503, {"Content-Type": "text/plain"}),
         Reply(status=0),
     ]
-    server.answer = lambda text, before: (troubles + [Reply(completion("Score: 5"))])[before]
+    server.answer = lambda text, before: [*troubles, Reply(completion("Score: 5"))][before]
     took = stopwatch()
     (verdict,) = judge_of(retries=3)(["q"], ["a"])
     assert float(verdict) == 0.5 and len(server.requests) == 4
@@ -173,7 +173,7 @@ def test_a_dead_judge_ends_the_run_in_one_line(tmp_path):
     with running() as gone:
         config = gone.config(max_failures=4)
     with load_rewards(RewardConfig(functions=("judge",)), config) as rewards:
-        with pytest.raises(ValueError, match="has not graded 4 completions in a row.*see that it runs") as raised:
+        with pytest.raises(ValueError, match=r"has not graded 4 completions in a row.*see that it runs") as raised:
             for i in range(3):
                 rewards(["q"] * 2, [f"a{i}", f"b{i}"], {})
         assert "\n" not in str(raised.value)
