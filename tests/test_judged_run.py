@@ -15,6 +15,19 @@ SMALL = (
 )
 
 
+WANDB = """
+import json
+
+class init:
+    def __init__(self, *, dir, config, **_):
+        self.file = open(dir / "tracked.jsonl", "w")
+        self.file.write(json.dumps(config) + "\\n")
+    def log(self, values, step):
+        self.file.write(json.dumps({"step": step} | values) + "\\n")
+    def finish(self):
+        self.file.close()
+"""
+
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
@@ -37,7 +50,7 @@ def start(tmp_path, monkeypatch, cache):
     return start
 
 
-def test_a_slow_judge_delays_its_own_groups_and_what_it_did_is_recorded(start, tmp_path):
+def test_a_slow_judge_delays_its_own_groups_and_what_it_did_is_recorded(start, tmp_path, monkeypatch):
     """The first problem's drafts are judged when refinements of all others of that step have been asked for."""
     asked, lock, others, first = {}, threading.Lock(), threading.Event(), []
 
@@ -52,9 +65,12 @@ def test_a_slow_judge_delays_its_own_groups_and_what_it_did_is_recorded(start, t
             return Reply(status=500)
         return Reply(completion("?" if before % 5 == 4 else f"Score: {before % 11}"))
 
+    monkeypatch.syspath_prepend(str(tmp_path / "packages"))
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / "wandb.py").write_text(WANDB)
     with running() as server:
         server.answer = answer
-        assert start("--judge.base-url", server.url, "--judge.timeout", "90.0") == 0
+        assert start("--judge.base-url", server.url, "--judge.timeout", "90.0", "--track", "wandb") == 0
         requests = len(server.requests)
     assert others.is_set()
     (record,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -62,6 +78,9 @@ def test_a_slow_judge_delays_its_own_groups_and_what_it_did_is_recorded(start, t
     assert record["judge/completion_tokens"] == 7 * requests and record["judge/prompt_tokens"] == 100 * requests
     assert record["judge/unparsed"] >= requests // 5 and record["judge/failed"] == record["reward/errors"] == 0
     assert 0 < record["rewards/judge/mean"] < 1 and record["time/grade_s"] > 0
+    config, tracked = map(json.loads, (tmp_path / "run" / "tracked.jsonl").read_text().splitlines())
+    assert tracked == {name: value for name, value in record.items() if value is not None} and tracked["step"] == 1
+    assert (config["judge.model"], config["reward.functions"]) == ("j", ["judge", "ended"])
     sample = json.loads((tmp_path / "run" / "samples.jsonl").read_text().splitlines()[0])
     assert "judged" in json.dumps(sample)
 

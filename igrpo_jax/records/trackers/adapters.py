@@ -36,7 +36,7 @@ class Opened(NamedTuple):
 
 def trackio(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
     """A run in trackio's local store, or where TRACKIO_SPACE_ID or TRACKIO_SERVER_URL say."""
-    import trackio
+    import trackio  # pyright: ignore[reportMissingImports]
 
     trackio.init(PROJECT, name=f"{workdir.name}-{identity}", config=dict(config), resume="allow", embed=False)
     return Opened(lambda values, step: trackio.log(dict(values), step=step), trackio.finish)
@@ -44,7 +44,7 @@ def trackio(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
 
 def wandb(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
     """A run in Weights & Biases; WANDB_MODE=offline keeps it in the run's directory."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     project = os.environ.get("WANDB_PROJECT", PROJECT)
     run = wandb.init(project=project, id=identity, name=workdir.name, config=dict(config), dir=workdir, resume="allow")
@@ -53,8 +53,8 @@ def wandb(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
 
 def mlflow(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
     """A run in the store that MLFLOW_TRACKING_URI names, or MLflow's own local one."""
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Param
+    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
+    from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
     client, name = MlflowClient(), os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT)
     known = client.get_experiment_by_name(name)
