@@ -12,7 +12,9 @@ A step, as `train_step` takes it:
 """
 
 import dataclasses
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -289,19 +291,29 @@ def evaluation_draw(run: Run, view: PyTree) -> Draw:
 
 
 class Clock:
-    """Seconds spent under each name."""
+    """Seconds during which something was going on under each name, in one thread or in several."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Adds the time inside to `name`."""
-        started = time.perf_counter()
+        """Counts the time inside under `name`, once if several threads are inside."""
+        with self._lock:
+            if not self._inside[name]:
+                self._since[name] = time.perf_counter()
+            self._inside[name] += 1
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            with self._lock:
+                self._inside[name] -= 1
+                if not self._inside[name]:
+                    spent = time.perf_counter() - self._since[name]
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def grading(self, reward: Reward) -> Reward:
         """The same function, timed."""

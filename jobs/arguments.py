@@ -49,5 +49,8 @@ class Launch:
     """How many processes there are; with --coordinator."""
     grace: float = GRACE
     """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    track: Literal["none", "trackio", "wandb", "mlflow"] = "none"
+    """Where training sends its metrics besides metrics.jsonl and TensorBoard; each is an extra to install
+    (docs/trackers.md)."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""

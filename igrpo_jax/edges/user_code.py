@@ -12,6 +12,7 @@ from types import ModuleType
 from igrpo_jax import config as sections
 from igrpo_jax.config import Config
 from igrpo_jax.edges.checks import check_types
+from igrpo_jax.edges.secrets import FIX, names_key, refuse_keys
 
 
 def path_of(text: str) -> Path:
@@ -84,6 +85,7 @@ def load_config(name: str, folder: Path) -> Config:
         )
     try:
         check_types(config)
+        refuse_keys(config)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return config
@@ -101,6 +103,8 @@ def mistake(error: Exception, path: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"{path}, line {lines[-1]}" if lines else f"{path}"
     unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
+    if unknown and isinstance(error, TypeError) and lines and names_key(unknown[1]):
+        return f"{where}: {unknown[1]} looks like a key, and there is no such field; {FIX}"
     if unknown and isinstance(error, TypeError) and lines:
         near = difflib.get_close_matches(unknown[1], _known(str(error)), 1)
         return f"{where}: there is no field {unknown[1]!r}; {f'did you mean {near[0]!r}?' if near else 'see --help'}"

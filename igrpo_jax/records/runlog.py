@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from igrpo_jax.records import events
 from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.samples import shown
+from igrpo_jax.records.trackers import Tracker
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
@@ -33,7 +34,15 @@ class RunLog:
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
     """
 
-    def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        steps: int,
+        completed: int,
+        console: Console | None = None,
+        tracker: Callable[[Callable[[str], None]], Tracker] | None = None,
+    ):
         """Opens the logs and forgets what a killed run wrote after its last checkpoint.
 
         Args:
@@ -42,6 +51,7 @@ class RunLog:
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
           console: for tests.
+          tracker: makes what gets the metrics as well, given what says a line.
 
         Raises:
           OSError: the directory cannot be written; what is there stays.
@@ -66,6 +76,7 @@ class RunLog:
         self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
         self._steps = steps
         self._progress.start()
+        self._tracker = tracker(self.say) if tracker else None
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -79,6 +90,8 @@ class RunLog:
         finite = {name: value for name, value in clean.items() if value is not None}
         line = encoded([{"step": step} | clean])
         self._writer.append({self._workdir / "metrics.jsonl": line, self._board: events.scalars(step, finite)})
+        if self._tracker:
+            self._tracker.log(step, finite)
 
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
@@ -106,6 +119,8 @@ class RunLog:
         """Flushes everything."""
         self._progress.stop()
         self._writer.close()
+        if self._tracker:
+            self._tracker.close()
 
 
 class Silence(RunLog):

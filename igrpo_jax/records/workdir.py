@@ -16,6 +16,7 @@ COPY = "config.copy.json"
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
+    *("judge.base_url", "judge.timeout", "judge.retries", "judge.concurrency", "judge.max_failures", "judge.cache"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
     "train.max_skipped",
     *("train.sample_rows", "train.export", "eval."),
