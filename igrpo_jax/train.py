@@ -35,6 +35,7 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.records.spending import Spending
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -70,7 +71,7 @@ class Run(NamedTuple):
 def train(
     run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
-    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+    """Trains for `config.train.steps`, or up to its limits, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
@@ -108,11 +109,13 @@ def _train(
     else:
         state = run.learner.init(initial_params())
     stop.hold(completed, state, saved=True)
-    alarms, left_out = Alarms(), 0
+    alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
+    run = expecting(run, spending, completed)
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log.metrics(completed, run_evaluations(run, state.params))
 
-    for step in range(completed, config.train.steps):
+    step = completed
+    while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
             state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
@@ -124,6 +127,8 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
+        spending.add(metrics)
+        run = expecting(run, spending, done)
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
@@ -131,12 +136,21 @@ def _train(
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
-        if done == config.train.steps or done % config.train.save_every == 0:
+        if done == run.config.train.steps or done % config.train.save_every == 0:
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log.metrics(done, run_evaluations(run, state.params))
+        step = done
     return state.params
+
+
+def expecting(run: Run, spending: Spending, done: int) -> Run:
+    """The run with as many steps as it is expected to take; as are done where it has reached a limit."""
+    if not spending.limited:
+        return run
+    train = dataclasses.replace(run.config.train, steps=run.layout.agree(spending.steps(done)))
+    return run._replace(config=dataclasses.replace(run.config, train=train))
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:

@@ -16,9 +16,9 @@ class Launch:
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
     """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
-    job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
+    job: Literal["train", "evaluate", "plan", "export", "report", "compare"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
-    export the checkpoint for transformers; report: show a run."""
+    export the checkpoint for transformers; report: show a run; compare: run the arms of a study, see docs/studies.md."""
     topology: str = "local"
     """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0
@@ -32,5 +32,11 @@ class Launch:
     """How many processes there are; with --coordinator."""
     grace: float = GRACE
     """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    arms: tuple[str, ...] = ()
+    """compare: only these arms of the study, and the one they are compared with."""
+    seeds: tuple[int, ...] | None = None
+    """compare: these seeds in place of the study's."""
+    parallel: int = 1
+    """compare: so many runs at once, each with its share of the NVIDIA GPUs."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""

@@ -29,6 +29,9 @@ class RunLog:
     """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise.
 
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
+
+    Attributes:
+      kept: metrics of the steps that were completed before.
     """
 
     def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
@@ -49,6 +52,7 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self.kept = kept_metrics
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = workdir / "tensorboard" / name
@@ -104,7 +108,7 @@ class Silence(RunLog):
     """Writes and shows nothing: for processes other than the first."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=True)
+        self.console, self.kept = Console(quiet=True), []
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
