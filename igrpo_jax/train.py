@@ -25,6 +25,7 @@ from igrpo_jax.drive import Reward
 from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -35,7 +36,6 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
-from igrpo_jax.records.spending import Spending
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler

@@ -18,7 +18,7 @@ class Launch:
     """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
     job: Literal["train", "evaluate", "plan", "export", "report", "compare"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
-    export the checkpoint for transformers; report: show a run; compare: run the arms of a study, see docs/studies.md."""
+    export the checkpoint for transformers; report: show a run; compare: run the arms of a study (docs/studies.md)."""
     topology: str = "local"
     """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0

@@ -139,8 +139,8 @@ class Scheduler:
 
     def config_of(self, run: Any) -> Config:
         """A run's config: the arm's, with its seed and what it may spend."""
+        from igrpo_jax.learning.spending import spent
         from igrpo_jax.records.lines import read_records
-        from igrpo_jax.records.spending import spent
         from igrpo_jax.study.budget import is_measured, limited
         from igrpo_jax.study.runs import Run
 

@@ -24,5 +24,5 @@ def get_study() -> Study:
         baseline="grpo",
         budget="sampled_completions",
         seeds=(0, 1),
-        metrics=("eval/mean/*", "eval/mean/even_share/avg@0%", *METRICS),
+        metrics=("eval/mean/*@0%", *METRICS),
     )

@@ -59,8 +59,8 @@ def load_config(name: str, folder: Path) -> Config:
     """Runs `get_config()` of a config file, or reads the config that a run has recorded in its config.json.
 
     Args:
-      name: path of the file, or its name in the folder, with or without `.py`. A study without a `get_config()` is a
-        config too, the one that its arms share.
+      name: path of the file, or its name in the folder, with or without `.py`. A study is a config too, the one that
+        its arms share.
       folder: where a bare name is sought.
 
     Raises:
@@ -70,7 +70,7 @@ def load_config(name: str, folder: Path) -> Config:
     if path.suffix == ".json":
         return recorded_config(path)
     module = run_file(path)
-    if not hasattr(module, "get_config") and hasattr(module, "get_study"):
+    if hasattr(module, "get_study"):  # its get_config may be that of another file, imported
         config = getattr(made_by(module, path, "get_study", None), "config", None)
         if not isinstance(config, Config):
             raise ValueError(f"{path}: get_study() made no study; end it with `return Study(config=..., ...)`")

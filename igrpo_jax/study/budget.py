@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from igrpo_jax.config import Config
-from igrpo_jax.records.spending import LIMITS, planned
+from igrpo_jax.learning.spending import LIMITS, planned
 
 
 def decided(budget: str, *, baseline: bool) -> set[str]:

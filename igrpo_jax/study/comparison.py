@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from igrpo_jax.study.config import Study
 from igrpo_jax.study.intervals import CONFIDENCE, interval, verdict
-from igrpo_jax.study.results import Results, Score
+from igrpo_jax.study.results import Cells, Results, Score
 
 Found = Mapping[str, Mapping[int, Results]]
 """Results by arm and seed."""
@@ -82,6 +82,10 @@ def _arrays(scores: Sequence[Score]) -> list[Float[np.ndarray, "runs _"]]:
     """One array a set, a row for each run, a column for each problem; one column where not all know the same ones."""
     cells = [score.cells for score in scores]
     first = cells[0]
-    if first is None or any(its is None or [*map(dict.keys, its)] != [*map(dict.keys, first)] for its in cells):
+    if first is None or any(its is None or _names(its) != _names(first) for its in cells):
         return [np.array([[score.value] for score in scores])]
     return [np.array([[its[i][problem] for problem in part] for its in cells if its]) for i, part in enumerate(first)]
+
+
+def _names(cells: Cells) -> list[set[Any]]:
+    return [set(part) for part in cells]

@@ -78,14 +78,16 @@ HIGHER_IS_BETTER = ("avg", "maj", "pass@", "completions_per_s", "tokens_per_s")
 def verdict(metric: str, difference: Interval) -> str | None:
     """What a difference to the baseline says: better, worse, or not distinguishable; None where there is no interval.
 
-    Where more is neither better nor worse, as with entropy, it is higher or lower.
+    Where more is neither better nor worse, as with entropy, it is higher or lower. Seeds that agree to the last digit
+    say nothing of a score, for few problems have few scores; what a run costs may well be the same each time.
 
     >>> verdict("eval/mean/avg", Interval(0.2, 0.1, 0.3)), verdict("cost/step_s", Interval(0.2, 0.1, 0.3))
     ('better', 'worse')
     """
     if difference.low is None or difference.high is None:
         return None
-    if difference.low <= 0 <= difference.high:
+    by_chance = difference.low == difference.high and not metric.startswith("cost/")
+    if difference.low <= 0 <= difference.high or by_chance:
         return "not distinguishable"
     higher, name = difference.low > 0, metric.partition("@0%")[0].rpartition("/")[2]
     if name.startswith(HIGHER_IS_BETTER):

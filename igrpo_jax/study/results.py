@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from igrpo_jax.config import Config
 from igrpo_jax.evaluate import pass_at_k
+from igrpo_jax.learning.spending import spent, training
 from igrpo_jax.records.lines import read_records
-from igrpo_jax.records.spending import spent, training
 
 LATE = 0.25
 """Share of the steps, the last ones, over which a metric of training is averaged."""

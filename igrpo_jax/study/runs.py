@@ -104,9 +104,8 @@ def _recorded(directory: Path) -> dict[str, Any] | None:
     """What study.json says; None in a new directory."""
     path = directory / NAME
     if not path.exists():
-        if directory.is_dir() and any(
-            one.name != LEASE and not one.name.startswith(".") for one in directory.iterdir()
-        ):
+        there = directory.iterdir() if directory.is_dir() else ()
+        if any(one.name != LEASE and not one.name.startswith(".") for one in there):
             what = "a run" if (directory / "config.json").exists() else "something else"
             raise ValueError(f"{directory} holds {what} and no study; choose another --workdir")
         return None
