@@ -70,7 +70,8 @@ class Scheduler:
         """Everything it needs is handed to it."""
         self.launch, self.beside, self.study, self.configs = launch, str(path.absolute().parent), study, configs
         self.root, self.children = root, children
-        self.until = time.monotonic() + (launch.max_hours * 3600 or math.inf)
+        hours = launch.max_hours * 3600
+        self.until = time.monotonic() + (max(hours - launch.grace, 0.0) if hours else math.inf)
 
     def run(self, arms: Sequence[str]) -> None:
         """Runs the seeds of these arms; the baseline's come first of their seed."""

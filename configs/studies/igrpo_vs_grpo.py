@@ -41,6 +41,6 @@ def get_study() -> Study:
             "igrpo": Arm(label="iGRPO", paper=igrpo | BEFORE),
         },
         baseline="grpo",
-        metrics=("eval/mean/avg@0%", *METRICS, "entropy@10%", "entropy@15%", "entropy@30%"),
+        metrics=(*METRICS, "eval/mean/avg@0%", "entropy@10%", "entropy@15%", "entropy@30%"),
         source=SOURCE,
     )

@@ -24,5 +24,5 @@ def get_study() -> Study:
         baseline="grpo",
         budget="sampled_completions",
         seeds=(0, 1),
-        metrics=("eval/mean/*@0%", *METRICS),
+        metrics=(*METRICS, "eval/mean/*@0%"),
     )
