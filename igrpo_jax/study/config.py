@@ -36,7 +36,7 @@ class Arm:
     """Fields of the study's config that differ, like `{"algorithm.beta": 0.001}`."""
     label: str = ""
     """What the arm is called in tables; empty for its name."""
-    paper: Mapping[str, float] = field(default_factory=dict)
+    paper: Mapping[str, float | int] = field(default_factory=dict)
     """What a paper reports, by metric; shares as shares, 0.6987 for 69.87."""
 
 
