@@ -104,4 +104,4 @@ class Spending:
 
 def _value(record: Mapping[str, Any], name: str) -> float:
     """A metric of a record, 0 where it is missing or was not finite."""
-    return record.get(name) or 0.0
+    return float(record.get(name) or 0.0)

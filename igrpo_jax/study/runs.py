@@ -52,7 +52,7 @@ class Root:
           ValueError: the directory is another study's, a run's, or cannot be written.
         """
         self.directory, self._name, self._study, self._configs = directory, name, study, configs
-        before = _recorded(directory)
+        before = _recorded(directory, {*study.arms, "comparison.json", "comparison.md", LEASE})
         known = {Run(one["arm"], one["seed"]): one["status"] for one in before["runs"]} if before else {}
         if before:
             _check_same(directory, before, name, study, configs, [run for run, s in known.items() if s != "waiting"])
@@ -100,12 +100,12 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     replace_whole(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _recorded(directory: Path) -> dict[str, Any] | None:
-    """What study.json says; None in a new directory."""
+def _recorded(directory: Path, ours: set[str]) -> dict[str, Any] | None:
+    """What study.json says; None in a new directory, and in one that has lost it and holds nothing but what is ours."""
     path = directory / NAME
     if not path.exists():
         there = directory.iterdir() if directory.is_dir() else ()
-        if any(one.name != LEASE and not one.name.startswith(".") for one in there):
+        if any(one.name not in ours and not one.name.startswith(".") for one in there):
             what = "a run" if (directory / "config.json").exists() else "something else"
             raise ValueError(f"{directory} holds {what} and no study; choose another --workdir")
         return None
