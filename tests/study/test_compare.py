@@ -164,7 +164,9 @@ def test_a_directory_that_a_run_still_holds_is_waited_for(tmp_path, capsys):
     workdir = tmp_path / "root" / "base" / "seed-0"
     assert compare(tmp_path, "--seeds", "1") == 0
     holding = f"import sys, time; sys.path.insert(0, {str(Path(launch.__file__).parent)!r})\n"
-    holding += f"from pathlib import Path; from igrpo_jax.records.lease import lease\nwith lease(Path({str(workdir)!r}),"
+    holding += (
+        f"from pathlib import Path; from igrpo_jax.records.lease import lease\nwith lease(Path({str(workdir)!r}),"
+    )
     holding += " say=print):\n    print('held', flush=True); time.sleep(2)\n"
     with subprocess.Popen([sys.executable, "-c", holding], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"

@@ -117,7 +117,9 @@ def test_the_difference_is_paired_by_seed_and_problem(found):
 
 def test_only_seeds_that_both_have_are_compared_and_one_gives_no_verdict(found):
     _, results = found
-    made = comparison(STUDY, {"grpo": {0: results["grpo"][0], 1: results["grpo"][1]}, "igrpo": {1: results["igrpo"][1]}})
+    made = comparison(
+        STUDY, {"grpo": {0: results["grpo"][0], 1: results["grpo"][1]}, "igrpo": {1: results["igrpo"][1]}}
+    )
     one = row(made["differences"], "igrpo", "eval/mean/avg")
     assert (one["of"], one["low"], one["high"], one["verdict"]) == ([1], None, None, None)
     assert "one seed, no interval" in markdown(STUDY, made)

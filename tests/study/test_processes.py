@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -71,14 +72,15 @@ time.sleep(60)
         number = int(process.stdout.readline())
         until(lambda: (tmp_path / "log").read_text())
         process.kill()
-    until(lambda: not os.path.exists(f"/proc/{number}") or " Z " in open(f"/proc/{number}/stat").read())  # noqa: SIM115
+    stat = Path(f"/proc/{number}/stat")
+    until(lambda: not stat.exists() or " Z " in stat.read_text())  # gone, or only waiting to be counted as gone
 
 
 def test_gpus_are_shared_equally():
     four = lambda: ["0", "1", "4", "GPU-5"]
     assert places(1, four) == [{}]
     assert places(2, four) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "4,GPU-5"}]
-    assert places(3, lambda: []) == [{}, {}, {}]
+    assert places(3, list) == [{}, {}, {}]
     with pytest.raises(ValueError, match="--parallel 3 does not divide 4 GPUs; choose one of 1, 2, 4"):
         places(3, four)
     with pytest.raises(ValueError, match="--parallel is 0; it must be at least 1"):
@@ -94,6 +96,8 @@ def test_gpus_are_found_without_taking_hold_of_them(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert visible_gpus() == []
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA A (UUID: GPU-1)'\necho 'GPU 1: NVIDIA A (UUID: GPU-2)'\necho '  MIG'\n")
+    tool.write_text(
+        "#!/bin/sh\necho 'GPU 0: NVIDIA A (UUID: GPU-1)'\necho 'GPU 1: NVIDIA A (UUID: GPU-2)'\necho '  MIG'\n"
+    )
     tool.chmod(0o755)
     assert visible_gpus() == ["0", "1"]

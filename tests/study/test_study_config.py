@@ -72,7 +72,9 @@ def test_the_papers_numbers_are_the_papers():
 
 
 def test_a_study_is_a_config_too(tmp_path):
-    text = "from configs.smoke import get_config\nfrom igrpo_jax.study.config import *\nfrom dataclasses import replace\n"
+    text = (
+        "from configs.smoke import get_config\nfrom igrpo_jax.study.config import *\nfrom dataclasses import replace\n"
+    )
     text += "def get_study():\n    return Study(title='', config=replace(get_config(), seed=9), arms={}, baseline='')\n"
     (tmp_path / "mine.py").write_text(text)
     assert launch.load_config(str(tmp_path / "mine.py")).seed == 9
