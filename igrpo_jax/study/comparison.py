@@ -29,14 +29,12 @@ def comparison(study: Study, found: Found) -> dict[str, Any]:
       over seeds of all that was spent, `by_arm`.
     """
     metrics = dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run.scores)
-    metrics |= dict.fromkeys(name for arm in study.arms.values() for name in arm.paper)
     rows, differences = [], []
     for metric in sorted(metrics, key=lambda name: (not name.startswith("eval/mean/"), not name.startswith("eval/"))):
         for arm, its in study.arms.items():
             scores = _scores(found, arm, metric)
-            paper = its.paper.get(metric)
-            if scores or paper is not None:
-                rows.append(_row(arm, metric, scores, paper))
+            if scores:
+                rows.append(_row(arm, metric, scores, its.paper.get(metric)))
             others = _scores(found, study.baseline, metric)
             if arm != study.baseline and scores.keys() & others.keys():
                 differences.append(_difference(arm, study.baseline, metric, scores, others))
@@ -62,10 +60,9 @@ def _scores(found: Found, arm: str, metric: str) -> dict[int, Score]:
 
 
 def _row(arm: str, metric: str, scores: Mapping[int, Score], paper: float | int | None) -> dict[str, Any]:
-    row = {"arm": arm, "metric": metric, "mean": None, "low": None, "high": None}
-    if scores:
-        row |= interval(_arrays([*scores.values()]))._asdict()
-    return row | {"seeds": [score.value for score in scores.values()], "of": [*scores], "paper": paper}
+    its = interval(_arrays([*scores.values()]))
+    values = {"seeds": [score.value for score in scores.values()], "of": [*scores]}
+    return {"arm": arm, "metric": metric, **its._asdict(), **values, "paper": paper}
 
 
 def _difference(

@@ -17,8 +17,8 @@ Budget = Literal[
 
 METRICS = (
     "eval/mean/*",
-    "eval/*avg@*",
-    "eval/*maj@*",
+    "eval/*/avg",
+    "eval/*/maj",
     "reward",
     "entropy",
     "completions/mean_length",

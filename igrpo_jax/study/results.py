@@ -4,11 +4,11 @@ import fnmatch
 import re
 import statistics
 from collections.abc import Mapping, Sequence
+from math import comb
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from igrpo_jax.config import Config
-from igrpo_jax.evaluate import pass_at_k
 from igrpo_jax.learning.spending import spent, training
 from igrpo_jax.records.lines import read_records
 
@@ -59,7 +59,7 @@ def read_results(workdir: Path, config: Config, wanted: Sequence[str]) -> Result
         name, _, percent = re.fullmatch(r"(.*?)(@(\d+)%)?", pattern, re.DOTALL).groups()  # type: ignore[union-attr]
         at = None if percent is None else int(percent) / 100
         if name.startswith("eval/"):
-            found = evaluated(evaluations, records, at)
+            found = evaluated(evaluations, records, config, at)
         else:
             found = trained(steps, at) | cost(steps, costs)
         for metric, score in found.items():
@@ -68,23 +68,46 @@ def read_results(workdir: Path, config: Config, wanted: Sequence[str]) -> Result
     return Results(scores, costs)
 
 
-def evaluated(evaluations: Sequence[Record], records: Sequence[Record], at: float | None = None) -> dict[str, Score]:
-    """The scores of one evaluation: `eval/<set>/<score>`, and the means over sets, `eval/mean/avg` and so on.
+def evaluated(
+    evaluations: Sequence[Record], records: Sequence[Record], config: Config, at: float | None = None
+) -> dict[str, Score]:
+    """The scores of one evaluation.
 
     Args:
-      evaluations: lines of eval.jsonl; with a draft in the prompt the score's name begins with the mode and what
-        selected the draft, as in `eval/gsm8k/refined-majority/avg@8`.
+      evaluations: lines of eval.jsonl; those of other settings than the config's, made later by hand, are left out.
       records: of metrics.jsonl, for a run without the former.
+      config: of the run.
       at: of which point of training, a share of its steps; None is the last evaluation.
+
+    Returns:
+      `eval/<set>/<score>`, or `eval/<set>/refined/<score>` with a draft in the prompt: `avg`, whatever its n, `maj` of
+      the largest k, pass@k and maj@k; and `eval/mean/avg` and so on, the means over sets.
     """
-    if evaluations:
-        line = _at(evaluations, at)
-        found = {name: score for one in line for name, score in _scores(one).items()}
+    ours = [line for line in evaluations if _is_as(line, config)]
+    if ours:
+        found = {name: score for line in _at(ours, at) for name, score in _scores(line).items()}
     else:
         lines = _at([record for record in records if any(name.startswith("eval/") for name in record)], at)
         found = {n: Score(float(v)) for one in lines for n, v in one.items() if n.startswith("eval/") and v is not None}
-    found = {name: score for name, score in found.items() if not name.endswith("_stderr")}
-    return _means(found) | found
+    scores: dict[str, Score] = {}
+    for name, score in sorted(found.items(), key=lambda item: _k(item[0])):
+        kind, at_sign, _ = name.rpartition("/")[2].partition("@")
+        if at_sign and kind in ("avg", "maj") and not name.endswith("_stderr"):
+            scores[f"{name.rpartition('/')[0]}/{kind}"] = score  # the largest k comes last
+    rest = {name: score for name, score in found.items() if "avg@" not in name}
+    return _means(scores) | scores | rest
+
+
+def _is_as(line: Record, config: Config) -> bool:
+    """Whether an evaluation drew as the run's own do."""
+    wanted = {"temperature": config.eval.temperature, "top_p": config.eval.top_p}
+    return all(line.get(name, value) == value for name, value in wanted.items())
+
+
+def _k(name: str) -> int:
+    """The number behind the last @ of a score's name, 0 without."""
+    number = name.rpartition("@")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def _at(records: Sequence[Record], at: float | None) -> list[Record]:
@@ -98,40 +121,35 @@ def _at(records: Sequence[Record], at: float | None) -> list[Record]:
 
 def _scores(line: Record) -> dict[str, Score]:
     """The scores of one line of eval.jsonl; avg@n and pass@k by problem."""
-    place = f"eval/{line['set']}/"
-    if line["mode"] != "bare":
-        place += f"{line['mode']}-{line['select']}/" if line.get("select") else f"{line['mode']}/"
+    place = f"eval/{line['set']}/" + ("" if line["mode"] == "bare" else f"{line['mode']}/")
     scores = {}
     for name, value in line["scores"].items():
         if value is None:
             continue
         kind, _, k = name.rpartition("/")[2].partition("@")
-        cells = None
-        known = line.get("by_problem")
-        if known and kind == "avg":
+        known, cells = line.get("by_problem"), None
+        if known and kind == "avg" and k.isdecimal():
             cells = [{problem: right / n for problem, right, n in known}]
         elif known and kind == "pass":
-            cells = [{problem: pass_at_k(n, right, int(k)) for problem, right, n in known}]
+            cells = [{problem: 1 - comb(n - right, int(k)) / comb(n, int(k)) for problem, right, n in known}]
         scores[place + name] = Score(float(value), cells)
     return scores
 
 
 def _means(scores: Mapping[str, Score]) -> dict[str, Score]:
-    """Means over sets of avg@n and of maj@n, however many samples each set has."""
-    groups: dict[str, dict[str, Score]] = {}
+    """Means over all sets."""
+    groups: dict[str, list[Score]] = {}
     for name, score in scores.items():
-        _, one, *between, last = name.split("/")
-        kind, at, _ = last.partition("@")
-        if at and kind in ("avg", "maj"):
-            groups.setdefault("/".join(("eval", "mean", *between, kind)), {})[one] = score
+        _, _, rest = name.split("/", 2)
+        groups.setdefault(rest, []).append(score)
     sets = {name.split("/")[1] for name in scores}
     return {
-        name: Score(
-            statistics.fmean(score.value for score in group.values()),
-            [part for score in group.values() for part in score.cells or ()] or None,
+        f"eval/mean/{rest}": Score(
+            statistics.fmean(score.value for score in group),
+            [part for score in group for part in score.cells or ()] if all(score.cells for score in group) else None,
         )
-        for name, group in groups.items()
-        if group.keys() == sets
+        for rest, group in groups.items()
+        if len(group) == len(sets)
     }
 
 

@@ -98,8 +98,6 @@ def _line(cells: Sequence[str]) -> str:
 
 def _mean(row: Mapping[str, Any], *, sign: bool = False) -> str:
     """A mean and its bounds."""
-    if row["mean"] is None:
-        return ""
     bounds = "" if row["low"] is None else f" [{_number(row['low'], sign)}, {_number(row['high'], sign)}]"
     return _number(row["mean"], sign) + bounds
 

@@ -80,9 +80,7 @@ def test_means_and_seeds(found):
     entropy = row(made["rows"], "igrpo", "entropy")
     half = T2 * 1.0 / math.sqrt(3)
     assert (entropy["mean"], entropy["low"], entropy["high"]) == pytest.approx((1.25, 1.25 - half, 1.25 + half))
-    assert row(made["rows"], "igrpo", "made up") == {
-        "arm": "igrpo", "metric": "made up", "mean": None, "low": None, "high": None, "seeds": [], "of": [], "paper": 2
-    }  # fmt: skip
+    assert "made up" not in {row["metric"] for row in made["rows"]}
 
 
 def test_the_difference_is_paired_by_seed_and_problem(found):
@@ -128,12 +126,12 @@ def test_only_seeds_that_both_have_are_compared_and_one_gives_no_verdict(found):
 
 def test_other_problems_cannot_be_paired_so_seeds_are(found):
     _, results = found
-    score = results["igrpo"][0].scores["eval/a/avg@8"]
+    score = results["igrpo"][0].scores["eval/a/avg"]
     shorter = score._replace(cells=[dict(list(score.cells[0].items())[:-1])])
-    results["igrpo"][0].scores["eval/a/avg@8"] = shorter
-    made = row(comparison(STUDY, results)["differences"], "igrpo", "eval/a/avg@8")
+    results["igrpo"][0].scores["eval/a/avg"] = shorter
+    made = row(comparison(STUDY, results)["differences"], "igrpo", "eval/a/avg")
     by_seed = [
-        results["igrpo"][s].scores["eval/a/avg@8"].value - results["grpo"][s].scores["eval/a/avg@8"].value
+        results["igrpo"][s].scores["eval/a/avg"].value - results["grpo"][s].scores["eval/a/avg"].value
         for s in STUDY.seeds
     ]
     half = T2 * statistics.stdev(by_seed) / math.sqrt(3)

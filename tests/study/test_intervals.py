@@ -83,7 +83,7 @@ def test_the_truth_lies_within_about_as_often_as_is_said(seeds):
     ("metric", "bounds", "said"),
     [
         ("eval/mean/avg", (0.01, 0.05), "better"),
-        ("eval/gsm8k/refined-majority/maj@8", (-0.05, -0.01), "worse"),
+        ("eval/gsm8k/refined/maj@8", (-0.05, -0.01), "worse"),
         ("eval/mean/avg@0%", (0.01, 0.05), "better"),
         ("eval/mean/avg", (-0.01, 0.05), "not distinguishable"),
         ("eval/mean/avg", (0.0, 0.05), "not distinguishable"),

@@ -27,10 +27,10 @@ def steps(count=8, **more):
     ]  # fmt: skip
 
 
-def line(step, name, mode, scores, by_problem, select=None):
+def line(step, name, mode, scores, by_problem, select=None, temperature=0.6):
     return {
         "step": step, "set": name, "mode": mode, "select": select, "gold": False, "problems": len(by_problem), "n": 4,
-        "scores": scores, "by_problem": by_problem,
+        "temperature": temperature, "top_p": 0.95, "scores": scores, "by_problem": by_problem,
     }  # fmt: skip
 
 
@@ -66,7 +66,7 @@ def test_what_is_counted_while_running_beats_what_was_planned(tmp_path):
 
 def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
     write(tmp_path, "metrics.jsonl", steps())
-    scores = {"avg@4": 0.5, "avg@4_stderr": 0.1, "pass@2": 5 / 6, "maj@4": 0.5, "mean_length": 11.0}
+    scores = {"avg@4": 0.5, "avg@4_stderr": 0.1, "pass@2": 0.75, "maj@4": 0.5, "maj@8": 1.0, "mean_length": 11}
     write(
         tmp_path,
         "eval.jsonl",
@@ -76,15 +76,16 @@ def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
             line(8, "a", "bare", scores, [[7, 1, 4], [9, 3, 4]]),
             line(8, "b", "bare", {"avg@4": 1.0, "maj@4": 1.0}, [[1, 4, 4]]),
             line(8, "a", "refined", {"avg@4": 0.75}, [[7, 2, 4], [9, 4, 4]], "majority"),
+            line(8, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]], temperature=1.0),  # by hand, later
         ],
     )
     found = read_results(tmp_path, CONFIG, ("eval/*", "eval/mean/avg@0%")).scores
     assert {name: score.value for name, score in found.items()} == {
-        "eval/mean/avg": 0.75, "eval/mean/maj": 0.75, "eval/a/avg@4": 0.5, "eval/a/pass@2": 5 / 6, "eval/a/maj@4": 0.5,
-        "eval/a/mean_length": 11, "eval/b/avg@4": 1, "eval/b/maj@4": 1, "eval/a/refined-majority/avg@4": 0.75,
-        "eval/mean/avg@0%": 0.0625,
+        "eval/mean/avg": 0.75, "eval/mean/maj": 1, "eval/a/avg": 0.5, "eval/a/pass@2": 0.75, "eval/a/maj@4": 0.5,
+        "eval/a/maj@8": 1, "eval/a/maj": 1, "eval/a/mean_length": 11, "eval/b/avg": 1, "eval/b/maj": 1,
+        "eval/b/maj@4": 1, "eval/a/refined/avg": 0.75, "eval/mean/avg@0%": 0.0625,
     }  # fmt: skip
-    assert found["eval/a/avg@4"].cells == [{7: 0.25, 9: 0.75}]
+    assert found["eval/a/avg"].cells == [{7: 0.25, 9: 0.75}]
     assert found["eval/a/pass@2"].cells == [{7: 0.5, 9: 1.0}]
     assert found["eval/mean/avg"].cells == [{7: 0.25, 9: 0.75}, {1: 1.0}]
     assert found["eval/mean/maj"].cells is None
@@ -96,7 +97,7 @@ def test_without_eval_jsonl_scores_come_from_the_metrics(tmp_path):
     write(tmp_path, "metrics.jsonl", [before, *steps(), after])
     found = read_results(tmp_path, CONFIG, ("eval/*", "eval/mean/*@0%")).scores
     assert {name: score.value for name, score in found.items()} == {
-        "eval/mean/avg": 0.75, "eval/a/avg@2": 0.5, "eval/b/avg@8": 1, "eval/a/drafted/avg@2": 0.5,
+        "eval/mean/avg": 0.75, "eval/a/avg": 0.5, "eval/b/avg": 1, "eval/a/drafted/avg": 0.5,
         "eval/mean/avg@0%": 0.5,
     }  # fmt: skip
     assert not any(score.cells for score in found.values())
