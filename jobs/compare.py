@@ -39,7 +39,9 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
         root = Root(workdir, path.stem, study, configs, study.seeds)
         children = Children(shares)
         with children.hearing():
-            Scheduler(launch, path, study, configs, root, children).run(arms)
+            Scheduler(launch, path, study, configs, root, children).run(
+                [run for run in root.status if run.arm in arms and run.seed in study.seeds]
+            )
             told = children.told
         finish(study, root, configs)
     if told:
@@ -73,12 +75,12 @@ class Scheduler:
         hours = launch.max_hours * 3600
         self.until = time.monotonic() + (max(hours - launch.grace, 0.0) if hours else math.inf)
 
-    def run(self, arms: Sequence[str]) -> None:
-        """Runs the seeds of these arms; the baseline's come first of their seed."""
+    def run(self, runs: Sequence[Any]) -> None:
+        """Runs what of these is not finished; the baseline comes first of each seed."""
         first = lambda run: (self.root.seeds.index(run.seed), run.arm != self.study.baseline)
-        left = sorted((r for r, s in self.root.status.items() if s != "finished" and r.arm in arms), key=first)
-        done = sum(r.arm in arms for r in self.root.status) - len(left)
-        print(f"{done + len(left)} runs, {done} of them finished; budget: equal {self.study.budget.replace('_', ' ')}")
+        left = sorted((run for run in runs if self.root.status[run] != "finished"), key=first)
+        done = len(runs) - len(left)
+        print(f"{len(runs)} runs, {done} of them finished; equal {self.study.budget.replace('_', ' ')}", flush=True)
         waited: set[Any] = set()
         while left or self.children.running:
             if time.monotonic() >= self.until and not self.children.told:

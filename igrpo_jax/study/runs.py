@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.learning.spending import LIMITS
 from igrpo_jax.records.lease import NAME as LEASE
 from igrpo_jax.records.workdir import FREE
 from igrpo_jax.records.writer import replace_whole, sweep
@@ -16,7 +17,7 @@ NAME = "study.json"
 Status = Literal["waiting", "running", "left", "failed", "finished"]
 """Of a run: not begun, begun, told to leave, ended with an error, ended."""
 
-_FIXED = ("data.eval", "eval.", "train.steps", "train.eval_every", "train.max_s", "train.max_t")
+_FIXED = ("data.eval", "eval.", "train.steps", "train.eval_every", *(f"train.{field}" for field in LIMITS.values()))
 """What a run may change when it is resumed, but not the runs of a study, which would not be comparable any more."""
 
 
