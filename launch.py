@@ -73,8 +73,7 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
 
 def run_job(launch: Launch, config: Config, stop: Stop) -> None:
     """Does the job, in the run's directory."""
-    place = ROOT / "runs" / ("studies" if launch.job == "compare" else "")
-    workdir = path_of(launch.workdir) if launch.workdir else place / Path(launch.config).stem
+    workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
     import_module(f"jobs.{launch.job}").run(launch, config, workdir, stop)
 
 

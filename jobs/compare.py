@@ -33,6 +33,8 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     if launch.coordinator or launch.num_processes or launch.process_id is not None:
         raise ValueError("--job compare starts each run by itself; leave --coordinator, --num-processes, --process-id")
     study, path = read_study(launch, config)
+    if not launch.workdir:
+        workdir = ROOT / "runs" / "studies" / path.stem
     configs = check_study(study)
     arms, shares = arms_named(study, launch.arms), places(launch.parallel)
     with lease(workdir, say=print):
