@@ -129,6 +129,7 @@ def _train(
         log.metrics(done, metrics)
         spending.add(metrics)
         run = expecting(run, spending, done)
+        log.steps = run.config.train.steps
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)

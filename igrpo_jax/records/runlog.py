@@ -32,6 +32,7 @@ class RunLog:
 
     Attributes:
       kept: metrics of the steps that were completed before.
+      steps: training steps in all, as far as is known.
     """
 
     def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
@@ -64,7 +65,7 @@ class RunLog:
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
-        self._steps = steps
+        self.steps = steps
         self._progress.start()
 
     def say(self, text: str) -> None:
@@ -88,9 +89,9 @@ class RunLog:
         """Moves the progress bar, or prints a line where there is none."""
         shown = "  ".join(f"{name} {values[name]:.3g}" for name in BAR if name in values)
         if self.console.is_terminal:
-            self._progress.update(self._task, completed=step, shown=shown)
+            self._progress.update(self._task, completed=step, total=self.steps, shown=shown)
         else:
-            self.say(f"step {step}/{self._steps}  {shown}")
+            self.say(f"step {step}/{self.steps}  {shown}")
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""

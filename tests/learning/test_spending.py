@@ -67,12 +67,13 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
-def test_a_real_run_ends_by_its_limit_and_so_does_its_schedule(tmp_path, cache, monkeypatch, quick_compile):
+def test_a_real_run_ends_by_its_limit_and_so_does_its_schedule(tmp_path, cache, monkeypatch, capsys, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     limit = 2500  # smoke.py samples some 560 tokens a step
     run = ["--config", "smoke.py", "--mesh", "8x1", "--train.max-sampled-tokens", str(limit), "--train.no-export"]
     run += ["--train.steps", "2", "--optim.warmup-ratio", "0"]
     assert launch.main([*run, "--workdir", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().out
 
     def records(name):
         return [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
@@ -80,6 +81,7 @@ def test_a_real_run_ends_by_its_limit_and_so_does_its_schedule(tmp_path, cache, 
     steps = [record for record in records("run") if "num_tokens" in record]
     sampled = [record["num_tokens"] for record in steps]
     assert abs(sum(sampled) - limit) <= max(sampled) / 2 and len(steps) > 2
+    assert f"step {len(steps)}/{len(steps)} " in said
     assert [r["step"] for r in records("run") if any(name.startswith("eval/") for name in r)] == [0, len(steps)]
     config = launch.parse(run)[1].optim
     mean = [sum(sampled[:s]) / s for s in range(1, len(steps))]
