@@ -2,7 +2,7 @@
 
 A step, as `train_step` takes it:
 
-1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+1. `run.batches(step)` gives P problems, and such as may take the place of some, a pure function of seed and step.
 2. `learner.view` lays the weights out for decoding.
 3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
    grades these; problems do not wait for each other.
@@ -20,11 +20,13 @@ from typing import Any, NamedTuple
 
 import jax
 
+from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
-from igrpo_jax.drive import Reward
+from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
@@ -36,6 +38,7 @@ from igrpo_jax.records.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.replay import Past
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -50,7 +53,7 @@ class Run(NamedTuple):
 
     Attributes:
       evaluator: the sampler of evaluations, the same one where its pool serves them.
-      batches: step -> problems, a pure function.
+      batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
     """
@@ -108,6 +111,7 @@ def _train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
     alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
     run = expecting(run, spending, completed)
@@ -118,7 +122,7 @@ def _train(
     while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
+            state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
@@ -133,6 +137,9 @@ def _train(
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
+        # The state before this step may be saved yet, by a thread beside this loop.
+        pasts[done] = experience.past or {}
+        pasts.pop(step - 1, None)
         del experience
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
@@ -152,6 +159,14 @@ def expecting(run: Run, spending: Spending, done: int) -> Run:
         return run
     train = dataclasses.replace(run.config.train, steps=run.layout.agree(spending.steps(done)))
     return run._replace(config=dataclasses.replace(run.config, train=train))
+
+
+def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:
+    """The drafts to replay, by step; what is put there for later steps is saved with the state after them."""
+    pasts = {completed: replay.decoded(checkpoints.read_beside(completed, replay.NAME) or b"{}")}
+    if config.algorithm.replay:
+        checkpoints.beside = lambda step: {replay.NAME: replay.encoded(pasts[step])}
+    return pasts
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
@@ -177,27 +192,42 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
 
 
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
+    run: Run,
+    state: TrainState,
+    step: int,
+    reference: PyTree | None,
+    *,
+    past: Past | None = None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
+    algorithm, penalty = config.algorithm, {}
     started = time.perf_counter()
     with jax.transfer_guard("disallow"):
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
             sample=sampling(run.sampler, view, config.sampling),
-            reward=clock.grading(run.reward),
+            reward=clock.grading(
+                with_overlong(run.reward, limit=run.shapes.completion, buffer=algorithm.overlong_buffer)
+            ),
             prompter=run.prompter,
-            config=config.algorithm,
+            config=algorithm,
             seed=config.seed,
             step=step,
             refinement_limit=run.shapes.refinement,
             divide=run.divide,
+            count=config.train.problems_per_step,
+            past=past,
         )
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
+            if reference is not None and algorithm.kl_in == "reward":
+                experience, penalty = with_penalty(
+                    run.learner, state.params, reference, experience, config=config, prompt_length=run.shapes.of
+                )
             state, updated = update(
                 run.learner,
                 state,
@@ -213,7 +243,7 @@ def train_step(
     for stage, value in usage.seconds.items():
         name = "draft" if stage == DRAFT else "refine"
         seconds[name] = seconds.get(name, 0.0) + value
-    metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
+    metrics |= updated | penalty | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:

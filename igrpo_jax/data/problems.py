@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from igrpo_jax.config import Config, RewardConfig
+from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import usable
 from igrpo_jax.data.source import Source, load_source
@@ -16,7 +16,7 @@ SERIAL_GOLDS = 1000
 
 class Data(NamedTuple):
     """Attributes:
-    batches: step -> the problems of that step, a pure function.
+    batches: step -> the problems of that step and those that may take the place of some, a pure function.
     evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
     fingerprints: of each source's usable problems, their number and what tells them from others; of an endless one's
@@ -87,8 +87,9 @@ def load_problems(
     batches = no_batches
     if train:
         batches = make_batches(
-            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed
-        )
+            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed,
+            extra=extra_problems(config),
+        )  # fmt: skip
     # A reward gets the same columns whichever problems it grades together; None where a problem has no such column.
     none = {name: None for source in (*sources, *evals.values()) for name in source[0].columns} | dict.fromkeys(columns)
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from igrpo_jax.config import extra_problems
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
 from igrpo_jax.records.lines import encoded, forget, read_records
@@ -144,6 +145,8 @@ def overview(run: Any) -> Any:
         "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }
+    if extra := extra_problems(config):
+        rows["chosen"] = f"others take the place of problems that are not worth training on, up to {extra} a step"
     for name, value in rows.items():
         table.add_row(name, plain(value))
     return table
