@@ -114,7 +114,7 @@ def _train(
     pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
     alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
-    run = expecting(run, spending, completed)
+    run = run._replace(config=spending.expecting(completed, run.layout.agree))
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log.metrics(completed, run_evaluations(run, state.params))
 
@@ -132,7 +132,7 @@ def _train(
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
         spending.add(metrics)
-        run = expecting(run, spending, done)
+        run = run._replace(config=spending.expecting(done, run.layout.agree))
         log.steps = run.config.train.steps
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
@@ -151,14 +151,6 @@ def _train(
             log.metrics(done, run_evaluations(run, state.params))
         step = done
     return state.params
-
-
-def expecting(run: Run, spending: Spending, done: int) -> Run:
-    """The run with as many steps as it is expected to take; as are done where it has reached a limit."""
-    if not spending.limited:
-        return run
-    train = dataclasses.replace(run.config.train, steps=run.layout.agree(spending.steps(done)))
-    return run._replace(config=dataclasses.replace(run.config, train=train))
 
 
 def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:

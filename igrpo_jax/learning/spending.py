@@ -1,6 +1,7 @@
 """What a run has spent, read from its metrics: problems, completions, tokens, optimizer steps, seconds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from igrpo_jax.config import Config
@@ -85,6 +86,17 @@ class Spending:
         """Takes up a step."""
         if self.limited:
             self._records.append(dict(metrics))
+
+    def expecting(self, done: int, agree: Callable[[int], int]) -> Config:
+        """The config with as many steps as the run is expected to take; with as many as are done where it is to end.
+
+        Args:
+          done: steps that are completed.
+          agree: gives the first process's number in all of them: the others do not know what was spent before.
+        """
+        if not self.limited:
+            return self._config
+        return replace(self._config, train=replace(self._config.train, steps=agree(self.steps(done))))
 
     def steps(self, done: int) -> int:
         """All steps of the run, those to come included; as many as are done where it is to end.

@@ -4,12 +4,11 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args, get_type_hints
 
 import pytest
 
 import launch
-from igrpo_jax.config import AlgorithmConfig, Config, TrainConfig
+from igrpo_jax.config import Config, TrainConfig
 from igrpo_jax.edges.user_code import made_by, overridden, run_file
 from igrpo_jax.study.budget import limited
 from igrpo_jax.study.config import Arm, Study, arms_named, check_study
@@ -34,17 +33,7 @@ def study(**changes):
 
 
 def shipped(path) -> Study:
-    """A shipped study, without arms of variants that this version does not have."""
-    made = made_by(run_file(path), path, "get_study", Study)
-    kinds = get_type_hints(AlgorithmConfig)
-    known = lambda name, value: value in get_args(kinds[name.partition(".")[2]])
-    literals = ("algorithm.select", "algorithm.loss_type")
-    arms = {
-        name: arm
-        for name, arm in made.arms.items()
-        if all(known(field, value) for field, value in arm.overrides.items() if field in literals)
-    }
-    return replace(made, arms=arms)
+    return made_by(run_file(path), path, "get_study", Study)
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
