@@ -12,7 +12,7 @@ import pytest
 import launch
 from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, to_dict
 from igrpo_jax.edges.checks import check
-from igrpo_jax.records.allocator import ALLOCATOR
+from igrpo_jax.records.machine.allocator import ALLOCATOR
 from igrpo_jax.sampling.pools import evaluation_pool, pool_of
 from igrpo_jax.types import Shapes
 from jobs.export import write_export

@@ -38,6 +38,8 @@ AT_LEAST = {
     "train.eval_every": 0,
     "train.sample_rows": 0,
     "eval.num_samples": 1,
+    "eval.num_drafts": 1,
+    "eval.rounds": 1,
     "eval.problems": 0,
     "eval.max_completion_length": 0,
     "eval.temperature": 0,
@@ -71,6 +73,9 @@ SHARES = {
 }
 """Fields between 0 and 1: in words, and as a test."""
 
+
+READERS = ("accuracy", "gym")
+"""Reward functions that say which answer they have read."""
 
 TAKEN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict"}
 """What a chat template is given in any case, and options of rendering it that would not give a prompt."""
@@ -171,6 +176,7 @@ def _check_together(config: Config) -> None:
     if data.mixture and len(data.mixture) != len(data.train):
         n = len(data.train)
         raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
+    _check_evaluation(config)
     if "" in config.sampling.stop_strings:
         raise ValueError(
             "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
@@ -179,8 +185,21 @@ def _check_together(config: Config) -> None:
     for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
         if "{question}" not in template:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
-    if "{draft}" not in config.prompt.refine and a.num_drafts:
-        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")
+    if "{draft}" not in config.prompt.refine and (a.num_drafts or config.eval.refine):
+        raise ValueError(
+            "prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0 and leave "
+            "eval.refine out"
+        )
+
+
+def _check_evaluation(config: Config) -> None:
+    """Refuses a selection that has nothing to go by."""
+    functions = config.reward.functions
+    if config.eval.refine and config.eval.select == "majority" and not set(READERS) & set(functions):
+        raise ValueError(
+            f"eval.select is majority, but none of reward.functions ({', '.join(functions)}) reads answers: add "
+            f"{' or '.join(READERS)}, or select random or shortest"
+        )
 
 
 def _check_variants(config: Config) -> None:

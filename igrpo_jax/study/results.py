@@ -4,12 +4,13 @@ import fnmatch
 import re
 import statistics
 from collections.abc import Mapping, Sequence
-from math import comb
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from igrpo_jax.config import Config
+from igrpo_jax.evaluate.scores import pass_at_k
 from igrpo_jax.learning.spending import spent, training
+from igrpo_jax.records.evaluations import read_evaluations
 from igrpo_jax.records.lines import read_records
 
 LATE = 0.25
@@ -53,7 +54,7 @@ def read_results(workdir: Path, config: Config, wanted: Sequence[str]) -> Result
     steps = training(records)
     if not steps:
         raise ValueError(f"{workdir / 'metrics.jsonl'} has no step of training")
-    evaluations = read_records(workdir / "eval.jsonl")
+    evaluations = read_evaluations(workdir)
     costs, scores = spent(steps, config), {}
     for pattern in wanted:
         name, _, percent = re.fullmatch(r"(.*?)(@(\d+)%)?", pattern, re.DOTALL).groups()  # type: ignore[union-attr]
@@ -131,7 +132,7 @@ def _scores(line: Record) -> dict[str, Score]:
         if known and kind == "avg" and k.isdecimal():
             cells = [{problem: right / n for problem, right, n in known}]
         elif known and kind == "pass":
-            cells = [{problem: 1 - comb(n - right, int(k)) / comb(n, int(k)) for problem, right, n in known}]
+            cells = [{problem: float(pass_at_k(n, right, int(k))) for problem, right, n in known}]
         scores[place + name] = Score(float(value), cells)
     return scores
 
