@@ -248,7 +248,14 @@ class TrainConfig:
     """How long, in what portions, and what is written down."""
 
     steps: int = 100
-    """Rollouts to train on."""
+    """Rollouts to train on. With one of the limits below, how many they are expected to be: the learning rate follows
+    what is expected, which is put right as the run goes on."""
+    max_sampled_tokens: int = 0
+    """The run ends with the step after which the tokens sampled in all its steps are nearest to this; 0: no limit."""
+    max_trained_tokens: int = 0
+    """The same for the tokens that it has trained on, in all iterations."""
+    max_seconds: float = 0.0
+    """The same for the seconds of its steps, without compiling, evaluations and checkpoints."""
     problems_per_step: int = 128
     """P; sequences a step are P x (num_drafts + num_generations)."""
     micro_batch: int = 1

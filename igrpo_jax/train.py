@@ -31,6 +31,7 @@ from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.penalty import with_penalty
+from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -77,7 +78,7 @@ class Run(NamedTuple):
 def train(
     run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
-    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+    """Trains for `config.train.steps`, or up to its limits, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
@@ -116,11 +117,13 @@ def _train(
         state = run.learner.init(initial_params())
     pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
-    alarms, left_out = Alarms(), 0
+    alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
+    run = run._replace(config=spending.expecting(completed, run.layout.agree))
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log_evaluations(run, state.params, completed, log)
 
-    for step in range(completed, config.train.steps):
+    step = completed
+    while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
             state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
@@ -132,6 +135,9 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
+        spending.add(metrics)
+        run = run._replace(config=spending.expecting(done, run.layout.agree))
+        log.steps = run.config.train.steps
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
@@ -142,11 +148,12 @@ def _train(
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
-        if done == config.train.steps or done % config.train.save_every == 0:
+        if done == run.config.train.steps or done % config.train.save_every == 0:
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log_evaluations(run, state.params, done, log)
+        step = done
     return state.params
 
 

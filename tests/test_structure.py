@@ -25,11 +25,11 @@ MAY_IMPORT = {
     "models": ("models",),
     "sharding": ("sharding", "models.axes"),
     "jobs": ("jobs", "igrpo_jax", "models", "sharding"),
-    "configs": ("configs", "igrpo_jax.config", "models.presets"),
+    "configs": ("configs", "igrpo_jax.config", "igrpo_jax.study.config", "models.presets"),
 }
 ROOMS = (
     "types", "protocols", "config", "edges", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
-    "replay", "rollout", "learning", "records", "evaluate", "train", "planning",
+    "replay", "rollout", "learning", "records", "evaluate", "study", "train", "planning",
 )  # fmt: skip
 """The files and folders of `igrpo_jax`; each imports only what stands before it."""
 

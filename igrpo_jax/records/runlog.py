@@ -32,6 +32,10 @@ class RunLog:
     """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise.
 
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
+
+    Attributes:
+      kept: metrics of the steps that were completed before.
+      steps: training steps in all, as far as is known.
     """
 
     def __init__(
@@ -61,6 +65,7 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self.kept = kept_metrics
         forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
@@ -74,7 +79,7 @@ class RunLog:
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
-        self._steps = steps
+        self.steps = steps
         self._progress.start()
         self._tracker = tracker(self.say) if tracker else None
 
@@ -105,9 +110,9 @@ class RunLog:
         """Moves the progress bar, or prints a line where there is none."""
         shown = "  ".join(f"{name} {values[name]:.3g}" for name in BAR if name in values)
         if self.console.is_terminal:
-            self._progress.update(self._task, completed=step, shown=shown)
+            self._progress.update(self._task, completed=step, total=self.steps, shown=shown)
         else:
-            self.say(f"step {step}/{self._steps}  {shown}")
+            self.say(f"step {step}/{self.steps}  {shown}")
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
@@ -127,7 +132,7 @@ class Silence(RunLog):
     """Writes and shows nothing: for processes other than the first."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=True)
+        self.console, self.kept = Console(quiet=True), []
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
