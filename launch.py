@@ -15,7 +15,7 @@ from typing import Annotated
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.checks import check
-from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, leave, leave_together
+from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, end, leave_together
 from igrpo_jax.edges.user_code import load_config as config_from
 from igrpo_jax.edges.user_code import path_of
 from igrpo_jax.records.allocator import keep_memory
@@ -79,5 +79,4 @@ def run_job(launch: Launch, config: Config, stop: Stop) -> None:
 
 if __name__ == "__main__":
     keep_memory()
-    if status := main():
-        leave(status)  # what hangs in a thread, a reward say, would keep Python from ending
+    end(main())

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import launch
+from tests.runs import lasting, records, together
 
 ROOT = Path(launch.__file__).parent
 STEPS = 6
@@ -52,16 +52,6 @@ def alone(tmp_path_factory, cache):
     return workdir
 
 
-def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
-    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
-
-
-def lasting(record: dict) -> dict:
-    """A record without what differs from run to run or mesh to mesh: times, memory, compilations, padding."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
-    return {name: value for name, value in record.items() if not name.startswith(fleeting)}
-
-
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4", "1x8", "2x2x2"])
 def test_tokens_and_losses_are_the_same_on_every_mesh(mesh, alone, tmp_path, cache, monkeypatch, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
@@ -92,11 +82,7 @@ def said(record: dict) -> list:
 
 def pair(workdir: Path, cache: str, *more: str) -> list[str]:
     """What two processes of four devices each say while they train together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    processes = [start(workdir, cache, *more, *together, str(i), mesh="8x1", devices=4) for i in range(2)]
+    processes = [start(workdir, cache, *more, *arguments, mesh="8x1", devices=4) for arguments in together()]
     return [finish(process) for process in processes]
 
 

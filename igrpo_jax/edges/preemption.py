@@ -268,6 +268,17 @@ def leave(status: int, *, ending: Callable[[int], None] = os._exit) -> None:
     ending(status)
 
 
+def end(status: int) -> None:
+    """The end of a job: at once unless it is 0, and a signal that comes now changes the status no more.
+
+    What hangs in a thread, a reward say, would keep Python from ending.
+    """
+    if status:
+        leave(status)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave(status))
+
+
 def leave_together(status: int) -> None:
     """Ends a process of several at once: an orderly exit would wait for the others, which wait for this one."""
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():

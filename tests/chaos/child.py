@@ -38,16 +38,15 @@ def announcing(function: Callable[..., Any], phase: str, descriptor: int) -> Cal
 
 
 def main(descriptor: int, arguments: list[str]) -> None:
-    """A whole run; does not return."""
+    """A whole run, to the end of the process where it is not 0."""
     import launch
-    from igrpo_jax.edges.preemption import leave
+    from igrpo_jax.edges.preemption import end
 
     for phase, (module, path) in PHASES.items():
         *owners, name = path.split(".")
         owner = functools.reduce(getattr, owners, importlib.import_module(module))
         setattr(owner, name, announcing(getattr(owner, name), phase, descriptor))
-    if status := launch.main(arguments):
-        leave(status)
+    end(launch.main(arguments))
 
 
 if __name__ == "__main__":
