@@ -85,11 +85,14 @@ def train(
       The final master weights.
 
     Raises:
-      Preempted: the run is to leave; what was completed is saved, or being saved.
+      Preempted: the run is to leave; what was completed is saved.
+      ValueError: it could not be saved, or the run ends for another reason that a person must mend.
     """
     with stop.keeping(checkpoints):
         try:
-            return _train(run, initial_params, workdir, log, checkpoints, stop)
+            params = _train(run, initial_params, workdir, log, checkpoints, stop)
+            checkpoints.finish()
+            return params
         except Preempted:
             stop.save_last()
             raise

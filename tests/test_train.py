@@ -271,3 +271,31 @@ def test_faults_are_left_out_and_too_many_in_a_row_end_the_run(tmp_path, cache, 
     assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0, 1.0]
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
     assert not (workdir / "export").exists()
+
+
+def test_a_run_that_is_told_to_leave_and_cannot_save_says_so_and_ends_with_2(
+    tmp_path, cache, monkeypatch, capfd, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    training, full = importlib.import_module("igrpo_jax.train"), []
+    step = training.train_step
+
+    def told(*given, **options):
+        made = step(*given, **options)
+        if given[2] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    def no_room(folder):
+        full.append(folder)
+        raise OSError(28, "No space left on device")
+
+    command = [*ARGUMENTS, "--train.steps", "40", "--mesh", "8x1", "--workdir", str(tmp_path), "--data.eval"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", told)
+        patch.setattr("igrpo_jax.records.checksums.write_checksums", no_room)
+        assert launch.main([*command, "--grace", "300"]) == 2
+    said = capfd.readouterr().err
+    assert "could not be saved ([Errno 28] No space left on device), the last one before leaving; make room" in said
+    assert len(full) >= 2 and "saved after step" not in said and "Traceback" not in said
+    assert not (tmp_path / "lease.json").exists()

@@ -54,12 +54,12 @@ class Writer:
                 self._behind = True
 
     def close(self, seconds: float = 5.0) -> None:
-        """Waits for what is still to be written, at most so long, and says what is lost."""
+        """Waits for what is still to be written, at most so long, and says what is lost, once."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, seconds)
+            self._changed.wait_for(lambda: not self._waiting or self._closed, seconds)
+            lost = 0 if self._closed else self._lost + len(self._waiting)
             self._closed = True
             self._changed.notify_all()
-            lost = self._lost + len(self._waiting)
         if lost:
             self._say(f"warning: {lost} records could not be written and are lost")
 
