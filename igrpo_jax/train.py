@@ -53,6 +53,7 @@ class Run(NamedTuple):
       batches: step -> problems, a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
+      refinement_limit: tokens that a prompt with a draft may have in training, whatever is evaluated.
     """
 
     config: Config
@@ -66,6 +67,7 @@ class Run(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: Mapping[str, Sequence[Problem]]
     divide: Divide
+    refinement_limit: int
 
 
 def train(
@@ -160,8 +162,8 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
     seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
     return (
         f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
-        "were left out; weights are as before them, and so is the last checkpoint: lower optim.learning_rate, compute "
-        "with --model.dtype float32, or allow more with --train.max-skipped"
+        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
+        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
     )
 
 
@@ -184,7 +186,7 @@ def train_step(
             config=algorithm,
             seed=config.seed,
             step=step,
-            refinement_limit=run.shapes.refinement,
+            refinement_limit=run.refinement_limit,
             divide=run.divide,
         )
         del view

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+from igrpo_jax.edges.printable import printable
+
 RESUME = 75
 """Exit status of a run that was asked to leave and goes on when it is started again: EX_TEMPFAIL of sysexits.h."""
 
@@ -326,4 +328,4 @@ def leave_together(status: int) -> None:
 def _say(text: str) -> None:
     """One line on stderr, straight to the file: another thread may be inside `print`."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
+        os.write(2, f"{printable(text)}\n".encode())

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from igrpo_jax.edges.printable import say
 from igrpo_jax.learning.learner import TrainState
 from igrpo_jax.records import checksums
 from igrpo_jax.types import Divide, PyTree, alone
@@ -28,7 +29,7 @@ ITEM = "default"
 def tell(text: str) -> None:
     """Says a line on standard error, in the first process only."""
     if jax.process_index() == 0:
-        print(f"{text}\n", file=sys.stderr, end="", flush=True)
+        say(text)
 
 
 class Checkpoints:
