@@ -31,7 +31,8 @@ def test_batches_and_evaluation_sets_share_no_question(capsys):
 
 
 def test_what_is_evaluated_leaves_the_prompts_of_training_as_they_are():
-    alone, beside = load(), load(eval=("arithmetic:sum?split=test&limit=3&min_sum_operand=10000&max_sum_operand=10100",))
+    longer = "arithmetic:sum?split=test&limit=3&min_sum_operand=10000&max_sum_operand=10100"
+    alone, beside = load(), load(eval=(longer,))
     assert beside.longest_prompt > alone.longest_prompt == alone.longest_trained == beside.longest_trained > 0
 
 
