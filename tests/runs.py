@@ -1,6 +1,7 @@
-"""Whole runs through launch.py: how two processes of one meet, and which of their records are the same every time."""
+"""Whole runs through launch.py: how two processes of one meet, what of their records lasts, disks that are full."""
 
 import json
+import os
 import socket
 from pathlib import Path
 
@@ -24,3 +25,15 @@ def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
 def lasting(record: dict) -> dict:
     """A record without what is `FLEETING`."""
     return {name: value for name, value in record.items() if not name.startswith(FLEETING)}
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Takes all room of a small file system but so many bytes; the file that has it."""
+    path, space = folder / "filling", os.statvfs(folder)
+    size = max(space.f_bavail * space.f_frsize - leave, 0)
+    with path.open("wb") as file:
+        while size:
+            step = min(size, 1 << 20)
+            file.write(bytes(step))
+            size -= step
+    return path

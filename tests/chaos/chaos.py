@@ -1,8 +1,9 @@
-"""Kills runs of configs/smoke.py in all that they do, and looks whether anything is lost: `make chaos`.
+"""Kills runs of configs/smoke.py in all that they do, or tells them to leave, and looks what is lost: `make chaos`.
 
 Every run is disturbed several times and started again each time, until it ends by itself. Then its export and its
-records must be those of a run that nobody disturbed. What is killed, and when, follows from the seed; how far a run has
-come by then depends on the machine.
+records must be those of a run that nobody disturbed. Which signal comes in which phase, and how long after its begin,
+follows from the seed; how far the run has come by then depends on the machine. Pairs of processes are struck once, in
+their second update, and started again together.
 """
 
 import argparse
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
 class Child:
     """A run in a process of its own, whose phases can be waited for."""
 
-    def __init__(self, workdir: Path, cache: Path, *more: str, devices: int = 1, mesh: str = "1x1"):
+    def __init__(self, workdir: Path, cache: Path, *more: str, devices: int = 1, mesh: str = "1x1", full: str = ":::"):
         self.mark = uuid.uuid4().hex
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = os.pipe()
@@ -67,8 +68,8 @@ class Child:
         places = ["--mesh", mesh, "--cpu-devices", str(devices), "--workdir", str(workdir)]
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("child.py")), str(theirs), *ARGUMENTS, *places, *more],
-            cwd=ROOT, env=environment | {MARK: self.mark}, stdout=self._output, stderr=subprocess.STDOUT,
-            pass_fds=(theirs,), start_new_session=True,
+            cwd=ROOT, env=environment | {MARK: self.mark, "IGRPO_CHAOS_FULL": full}, start_new_session=True,
+            stdout=self._output, stderr=subprocess.STDOUT, pass_fds=(theirs,),
         )  # fmt: skip
         os.close(theirs)
 

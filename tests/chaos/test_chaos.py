@@ -1,25 +1,12 @@
-"""A few blows of `make chaos` in every test run: nothing is lost, nobody is left, everyone ends as promised."""
+"""A few blows of `make chaos` among the slow tests: nothing is lost, nobody is left, everyone ends as promised."""
 
 import signal
 
 import pytest
 
-from tests.chaos.chaos import Blow, Child, Outcome, check, differences, endure, pair, strike_pair
+from tests.chaos.chaos import Blow, Outcome, check, differences, endure, pair, strike_pair
 
 slow = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("chaos")
-
-
-@pytest.fixture(scope="module")
-def alone(place):
-    """A run that nobody disturbs."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore it
-    assert Child(place / "alone", place / "cache").ends().status == 0
-    return place / "alone"
 
 
 BLOWS = {

