@@ -11,29 +11,52 @@ DELTA = 1e-6
 """Added to the standard deviation, as TRL and verl do (they use 1e-4 and 1e-6)."""
 
 
-def group_advantages(rewards: Float[AnyArray, "P G"], *, scale: bool) -> Float[AnyArray, "P G"]:
+def group_advantages(rewards: Float[AnyArray, "P G"], *, baseline: str, scale: str) -> Float[AnyArray, "P G"]:
     """Rewards relative to their group: `A_j = (R_j - mean R) / (std R + δ)`, iGRPO's Eq. 4.
 
     A group whose rewards are all *exactly* equal gets zeros: with rounding its standard deviation might be 1e-8, and
     noise would be scaled up to a full-sized advantage.
 
     Args:
-      rewards: float[P, G], of numpy or jax; the result is of the same kind.
-      scale: divide by the group's population standard deviation; without it this is Dr. GRPO's advantage.
+      rewards: float[P, G], of numpy or jax, all of a step; the result is of the same kind.
+      baseline: "group", or "leave_one_out": R_j is compared with the mean of the others, which do not depend on it:
+        `R_j - Σ_{i≠j} R_i / (G - 1) = (R_j - mean R) G / (G - 1)` (RLOO, arXiv 2402.14740).
+      scale: by which population standard deviation is divided: "group", its own; "batch", that of all P x G rewards;
+        "none" is Dr. GRPO's advantage (arXiv 2503.20783).
 
     Returns:
       float[P, G], in standard deviations (or reward units without `scale`); each row sums to 0.
 
-    >>> group_advantages(np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]]), scale=True).round(3)
+    >>> rewards = np.array([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0]])
+    >>> group_advantages(rewards, baseline="group", scale="group").round(3)
     array([[ 1., -1., -1.,  1.],
            [ 0.,  0.,  0.,  0.]])
+    >>> group_advantages(rewards, baseline="leave_one_out", scale="none").round(3)
+    array([[ 0.667, -0.667, -0.667,  0.667],
+           [ 0.   ,  0.   ,  0.   ,  0.   ]])
     """
     xp: Any = rewards.__array_namespace__()
     equal = xp.all(rewards == rewards[:, :1], axis=1, keepdims=True)
     centered = rewards - xp.mean(rewards, axis=1, keepdims=True)
-    if scale:
-        centered = centered / (xp.sqrt(xp.mean(centered**2, axis=1, keepdims=True)) + DELTA)
-    return xp.where(equal, xp.zeros_like(centered), centered)
+    around = centered if scale == "group" else rewards - xp.mean(rewards)
+    deviation = xp.sqrt(xp.mean(around**2, axis=1 if scale == "group" else None, keepdims=True)) + DELTA
+    others = rewards.shape[1] / max(rewards.shape[1] - 1, 1) if baseline == "leave_one_out" else 1.0
+    advantages = others * (centered if scale == "none" else centered / deviation)
+    return xp.where(equal, xp.zeros_like(centered), advantages)
+
+
+def overlong_penalty(lengths: Int[np.ndarray, "*rows"], *, limit: int, buffer: int) -> Float[np.ndarray, "*rows"]:
+    """DAPO's soft overlong punishment (arXiv 2503.14476, Eq. 13): falls from 0 to -1 over the last tokens there are.
+
+    Args:
+      lengths: tokens of each completion.
+      limit: the most that there can be, L_max.
+      buffer: so many of them cost, L_cache; at least 1.
+
+    >>> overlong_penalty(np.array([79, 80, 85, 100]), limit=100, buffer=20)
+    array([ 0.  ,  0.  , -0.25, -1.  ])
+    """
+    return np.clip((limit - buffer - lengths) / buffer, -1.0, 0.0)
 
 
 def select_draft(

@@ -126,16 +126,32 @@ class AlgorithmConfig:
     num_iterations: int = 1
     """Updates on one rollout (mu)."""
     beta: float = 0.0
-    """Weight of the k3 KL penalty against the initial policy."""
+    """Weight of the KL penalty against the initial policy."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How KL is estimated from a token drawn, with rho = reference / policy. k1: -log rho. k2: (log rho)^2 / 2. k3:
+    rho - log rho - 1."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL penalty goes: into each token's loss, or, summed over a completion, off its reward."""
     epsilon: float = 0.2
-    """Lower clip range of the ratio, and the upper one unless epsilon_high is given."""
+    """Lower clip range of the ratio, and the upper one unless epsilon_high is given; 1 is no lower one."""
     epsilon_high: float | None = None
     """Upper clip range (DAPO's clip-higher)."""
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo"] = "grpo"
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
     """grpo: token mean within a completion, then mean over completions. dr_grpo: sum over completions divided by their
-    maximal length. dapo: mean over all tokens of the batch. gspo: grpo with one sequence-level ratio a completion."""
-    scale_rewards: bool = True
-    """Divide advantages by the group's standard deviation."""
+    maximal length. dapo: mean over all tokens of the batch. gspo: grpo with one sequence-level ratio a completion.
+    cispo: dapo whose clipped ratio is a constant weight of the log-probability, so no token is without gradient."""
+    baseline: Literal["group", "leave_one_out"] = "group"
+    """What a reward is compared with: the mean of its group, or of the others in its group (RLOO)."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """By which standard deviation advantages are divided: that of the group, of all the step's rewards, or by none."""
+    mask_truncated: bool = False
+    """Leave completions that the length limit cut out of the loss; they still count in the baseline, as in TRL."""
+    overlong_buffer: int = 0
+    """Last tokens before max_completion_length over which up to 1 is taken off the reward (DAPO); 0 is off."""
+
+    def __post_init__(self) -> None:
+        """Reads True and False, which scale_rewards was once, as "group" and "none"."""
+        object.__setattr__(self, "scale_rewards", _today("algorithm.scale_rewards", self.scale_rewards))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,14 +268,28 @@ def extra_problems(config: Config) -> int:
     return round(algorithm.extra_problems * config.train.problems_per_step) if on else 0
 
 
+FORMER = {"algorithm.scale_rewards": {True: "group", False: "none"}}
+"""Values that fields once had, and what they are today."""
+
+
+def _today(name: str, value: Any) -> Any:
+    """A field's value, perhaps a former one, as it is today."""
+    return FORMER[name][value] if name in FORMER and isinstance(value, bool) else value
+
+
 def to_dict(config: Config) -> dict:
     """The config as JSON-ready nested dictionaries."""
     return dataclasses.asdict(config)
 
 
 def fields(config: dict) -> dict[str, Any]:
-    """The values of such dictionaries by `section.field`."""
+    """The values of such dictionaries by `section.field`; those that older versions wrote are as they are today.
+
+    >>> fields({"seed": 1, "algorithm": {"scale_rewards": False}})
+    {'seed': 1, 'algorithm.scale_rewards': 'none'}
+    """
     sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
-    return {
+    flat = {
         f"{section}.{name}".rstrip("."): value for section, part in sections.items() for name, value in part.items()
     }
+    return {name: _today(name, value) for name, value in flat.items()}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from igrpo_jax.advantages import overlong_penalty
 from igrpo_jax.edges.chat import asked
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
@@ -16,6 +17,20 @@ from igrpo_jax.types import Divide, Problem, Request, Samples, Usage, alone
 
 Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
 """Scores n completions given their n questions and columns of n values."""
+
+
+def with_overlong(reward: Reward, *, limit: int, buffer: int) -> Reward:
+    """The same reward less what completions cost that come near the length limit, see `overlong_penalty`.
+
+    What they cost is a reward of its own, "overlong"; a buffer of 0 changes nothing.
+    """
+
+    def shaped(questions: Sequence[str], texts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Scores:
+        lengths = np.array([len(tokens) for tokens in columns["completion_ids"]])
+        penalty = overlong_penalty(lengths, limit=limit, buffer=buffer)
+        return reward(questions, texts, columns).plus("overlong", penalty)
+
+    return shaped if buffer else reward
 
 
 class Draft(NamedTuple):

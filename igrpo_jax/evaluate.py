@@ -46,7 +46,7 @@ def evaluate(
         [answers(num_samples, refine) for _ in problems], problems, sample=sample, reward=reward, prompter=prompter,
         refinement_limit=refinement_limit, step=0, divide=divide,
     )  # fmt: skip
-    bare, *drafted = (stage_of(some, scale=False) for some in zip(*groups, strict=True))
+    bare, *drafted = (stage_of(some, baseline="group", scale="none") for some in zip(*groups, strict=True))
     results = _summary(bare)
     for stage in drafted:
         results |= {f"drafted/{name}": value for name, value in _summary(stage).items()}

@@ -147,7 +147,7 @@ def rollout(
       sample: draws completions of prompts; the same policy serves all stages.
       reward: the same for all stages.
       prompter: renders questions, and questions with a draft.
-      config: what is said of drafts and refinements is read, and scale_rewards.
+      config: what is said of drafts, refinements and advantages is read.
       seed: of the run; with `step` and the problem's id it keys the breaking of ties.
       step: training step.
       refinement_limit: tokens that a prompt with a draft may have.
@@ -184,7 +184,11 @@ def stages_of(groups: Sequence[Sequence[Group]], *, config: AlgorithmConfig, lik
     found = []
     for i, (number, count) in enumerate(sizes(config)):
         there = [some[i] for some in groups if len(some) > i]
-        found.append(stage_of(there, scale=config.scale_rewards) if there else no_groups(number, count, like))
+        found.append(
+            stage_of(there, baseline=config.baseline, scale=config.scale_rewards)
+            if there
+            else no_groups(number, count, like)
+        )
     return found
 
 
@@ -195,7 +199,7 @@ def no_groups(number: int, count: int, like: Group) -> Stage:
     return Stage(number, [], [], samples, nothing, like.scores.part(0, 0), nothing, np.zeros(0, int))
 
 
-def stage_of(groups: Sequence[Group], *, scale: bool) -> Stage:
+def stage_of(groups: Sequence[Group], *, baseline: str, scale: str) -> Stage:
     """What all problems got in one stage, in order, with advantages."""
     rewards = np.stack([group.scores.total for group in groups]).astype(np.float32)
     return Stage(
@@ -205,6 +209,6 @@ def stage_of(groups: Sequence[Group], *, scale: bool) -> Stage:
         samples=stack([group.samples for group in groups]),
         rewards=rewards,
         scores=Scores.join([group.scores for group in groups]),
-        advantages=np.asarray(group_advantages(rewards, scale=scale)),
+        advantages=np.asarray(group_advantages(rewards, baseline=baseline, scale=scale)),
         copied=np.array([group.copied for group in groups]),
     )

@@ -22,10 +22,11 @@ import jax
 
 from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
-from igrpo_jax.drive import Reward
+from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import evaluate
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -186,15 +187,18 @@ def train_step(
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
+    algorithm, penalty = config.algorithm, {}
     started = time.perf_counter()
     with jax.transfer_guard("disallow"):
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
             sample=sampling(run.sampler, view, config.sampling),
-            reward=clock.grading(run.reward),
+            reward=clock.grading(
+                with_overlong(run.reward, limit=run.shapes.completion, buffer=algorithm.overlong_buffer)
+            ),
             prompter=run.prompter,
-            config=config.algorithm,
+            config=algorithm,
             seed=config.seed,
             step=step,
             refinement_limit=run.shapes.refinement,
@@ -205,6 +209,10 @@ def train_step(
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
+            if reference is not None and algorithm.kl_in == "reward":
+                experience, penalty = with_penalty(
+                    run.learner, state.params, reference, experience, config=config, prompt_length=run.shapes.of
+                )
             state, updated = update(
                 run.learner,
                 state,
@@ -220,7 +228,7 @@ def train_step(
     for stage, value in usage.seconds.items():
         name = "draft" if stage == DRAFT else "refine"
         seconds[name] = seconds.get(name, 0.0) + value
-    metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
+    metrics |= updated | penalty | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:

@@ -19,6 +19,7 @@ AT_LEAST = {
     "algorithm.extra_problems": 0,
     "algorithm.draft_weight": 0,
     "algorithm.beta": 0,
+    "algorithm.overlong_buffer": 0,
     "sampling.max_completion_length": 1,
     "sampling.top_k": 0,
     "sampling.rows": 0,
@@ -63,7 +64,7 @@ SHARES = {
     "optim.beta1": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta2": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "algorithm.replay": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
-    "algorithm.epsilon": ("between 0 and 1", lambda x: 0 < x < 1),
+    "algorithm.epsilon": ("above 0 and at most 1", lambda x: 0 < x <= 1),
 }
 """Fields between 0 and 1: in words, and as a test."""
 
@@ -159,6 +160,16 @@ def _check_together(config: Config) -> None:
         raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
     if a.rounds > 1 and not a.num_drafts:
         raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    if a.beta > 0 and (a.kl_estimator, a.kl_in) == ("k1", "loss"):
+        raise ValueError(
+            "algorithm.kl_estimator is k1 with kl_in loss, whose gradient does not know the reference; take k2, whose "
+            "gradient is that of KL, or k3, or kl_in reward"
+        )
+    if a.overlong_buffer > (limit := config.sampling.max_completion_length):
+        raise ValueError(
+            f"algorithm.overlong_buffer is {a.overlong_buffer} of sampling.max_completion_length {limit} tokens; "
+            "it must be at most that"
+        )
     _check_variants(config)
     if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
         raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
