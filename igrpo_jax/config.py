@@ -227,10 +227,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation on `data.eval`: avg@n with its standard error, pass@k, maj@n; bare and draft-conditioned."""
+    """Evaluation on `data.eval`: avg@n with its standard error, pass@k, maj@k; bare, and refined at equal tokens."""
 
     num_samples: int = 4
-    """n, samples a problem."""
+    """n, answers a problem; with `refine` these are the refinements, and bare answers are drawn until they have taken
+    as many tokens as drafts and refinements together."""
     problems: int = 0
     """Problems of each set, the first ones; 0 is all."""
     temperature: float = 0.6
@@ -241,7 +242,14 @@ class EvalConfig:
     """Tokens of an answer, the end token included; 0 is as in training. Longer ones than that, or a number of samples
     that no group of training fits, compile programs of their own, with no more keys and values than training has."""
     refine: bool = False
-    """Also answer with one own draft in the prompt, the draft drawn at random (no reward is known at test time)."""
+    """Also answer with an own draft in the prompt."""
+    num_drafts: int = 4
+    """N, drafts a problem, of which one is chosen."""
+    select: Literal["majority", "random", "shortest", "best"] = "majority"
+    """Which draft: one with the most frequent answer, any, or the shortest; best sees the gold answers, which nobody
+    has at test time: an upper bound, and marked as such."""
+    rounds: int = 1
+    """Rounds of refinement; in each but the first a refinement is the draft."""
 
 
 @dataclass(frozen=True, kw_only=True)

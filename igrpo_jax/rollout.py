@@ -184,11 +184,8 @@ def stages_of(groups: Sequence[Sequence[Group]], *, config: AlgorithmConfig, lik
     found = []
     for i, (number, count) in enumerate(sizes(config)):
         there = [some[i] for some in groups if len(some) > i]
-        found.append(
-            stage_of(there, baseline=config.baseline, scale=config.scale_rewards)
-            if there
-            else no_groups(number, count, like)
-        )
+        how = {"baseline": config.baseline, "scale": config.scale_rewards}
+        found.append(stage_of(there, **how) if there else no_groups(number, count, like))
     return found
 
 

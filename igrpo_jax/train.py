@@ -24,7 +24,9 @@ from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
-from igrpo_jax.evaluate import evaluate
+from igrpo_jax.evaluate import Evaluation, drawing, evaluate
+from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
+from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.updates import nothing, update
@@ -32,8 +34,8 @@ from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
 from igrpo_jax.records.alarms import Alarms
 from igrpo_jax.records.checkpoint import Checkpoints
-from igrpo_jax.records.compiles import counting_compiles
-from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.machine.compiles import counting_compiles
+from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
@@ -114,7 +116,7 @@ def _train(
     stop.hold(completed, state, saved=True)
     alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
-        log.metrics(completed, run_evaluations(run, state.params))
+        log_evaluations(run, state.params, completed, log)
 
     for step in range(completed, config.train.steps):
         stop.check()
@@ -142,7 +144,7 @@ def _train(
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
-            log.metrics(done, run_evaluations(run, state.params))
+            log_evaluations(run, state.params, done, log)
     return state.params
 
 
@@ -253,29 +255,37 @@ def evaluation_due(run: Run, done: int) -> bool:
     return bool(run.evals) and (regular or done in (0, settings.steps))
 
 
-def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
-    """Metrics of every evaluation set under `eval/<set>/`."""
-    config, results = run.config, {}
-    if not run.evals:
-        return results
+def log_evaluations(run: Run, params: PyTree, step: int, log: RunLog) -> None:
+    """Evaluates every set and records it; the metrics come last, as the sign that all of it is there."""
+    metrics: dict[str, float] = {}
+    for name, evaluation in run_evaluations(run, params):
+        line = evaluation_line(name, evaluation, run.config)
+        log.evaluation(step, line, evaluation.records(run.prompter.text))
+        metrics |= metrics_of(line)
+    log.metrics(step, metrics)
+
+
+def run_evaluations(run: Run, params: PyTree) -> Iterator[tuple[str, Evaluation]]:
+    """Every evaluation set in each mode, by name, one after the other."""
+    config = run.config
     view = run.learner.view(params)
+    draw = evaluation_draw(run, view)
+    for name, problems in run.evals.items():
+        evaluations = evaluate(problems, draw=draw, prompter=run.prompter, settings=config.eval, seed=config.seed)
+        yield from ((name, evaluation) for evaluation in evaluations)
+
+
+def evaluation_draw(run: Run, view: PyTree) -> Draw:
+    """Samples as evaluations do, and grades, with the policy laid out for decoding."""
+    config = run.config
     settings = dataclasses.replace(
         config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p,
         max_completion_length=config.eval.max_completion_length or config.sampling.max_completion_length,
     )  # fmt: skip
-    for name, problems in run.evals.items():
-        metrics = evaluate(
-            problems,
-            sample=sampling(run.evaluator, view, settings),
-            reward=run.reward,
-            prompter=run.prompter,
-            num_samples=config.eval.num_samples,
-            refine=config.eval.refine,
-            refinement_limit=run.shapes.refinement,
-            divide=run.divide,
-        )
-        results |= {f"eval/{name}/{key}": value for key, value in metrics.items()}
-    return results
+    return drawing(
+        sample=sampling(run.evaluator, view, settings), reward=run.reward, prompter=run.prompter,
+        refinement_limit=run.shapes.refinement, divide=run.divide,
+    )  # fmt: skip
 
 
 class Clock:

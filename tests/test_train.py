@@ -74,7 +74,7 @@ def same_run(workdir: Path, alone: Path) -> None:
     ours, theirs = records(workdir, "samples.jsonl"), records(alone, "samples.jsonl")
     assert len(ours) == 3 * STEPS
     for mine, other in zip(ours, theirs, strict=True):
-        assert (mine["draft"], mine["refinement"]) == (other["draft"], other["refinement"])
+        assert mine["stages"] == other["stages"]
     for mine, other in zip(records(workdir), records(alone), strict=True):
         mine, other = lasting(mine), lasting(other)
         assert (
@@ -83,6 +83,16 @@ def same_run(workdir: Path, alone: Path) -> None:
         assert mine.pop("sampling/logp_difference/mean", 0) < 1e-5
         other.pop("sampling/logp_difference/mean", 0)
         assert mine == pytest.approx(other, abs=1e-5)
+
+
+def same_evaluations(workdir: Path, alone: Path) -> None:
+    """Asserts the same lines and samples of evaluations, none twice."""
+    lines = records(alone, "eval.jsonl")
+    assert [line["step"] for line in lines] == [0, STEPS]
+    assert (workdir / "eval.jsonl").read_bytes() == (alone / "eval.jsonl").read_bytes()
+    files = {line["generations"] for line in lines}
+    assert {f"generations/{path.name}" for path in (workdir / "generations").iterdir()} == files
+    assert all((workdir / name).read_bytes() == (alone / name).read_bytes() for name in files)
 
 
 def pair(workdir: Path, cache: str, *more: str) -> list[str]:
@@ -141,6 +151,7 @@ def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_p
         assert (workdir / "export" / name).read_bytes() == (alone / "export" / name).read_bytes()
     assert [lasting(r) for r in records(workdir)] == [lasting(r) for r in records(alone)]
     assert records(workdir, "samples.jsonl") == records(alone, "samples.jsonl")
+    same_evaluations(workdir, alone)
 
 
 def test_a_run_killed_in_an_evaluation_makes_only_that_again(
@@ -162,6 +173,7 @@ def test_a_run_killed_in_an_evaluation_makes_only_that_again(
     output = capsys.readouterr().out
     assert "after step 6" in output and output.count("step 6/6") == 1
     same_run(workdir, alone)
+    same_evaluations(workdir, alone)
 
 
 def test_nothing_compiles_after_the_second_step(alone):
@@ -172,7 +184,8 @@ def test_nothing_compiles_after_the_second_step(alone):
 
 def test_a_run_writes_what_it_promises(alone):
     assert {p.name for p in alone.iterdir()} == {
-        "config.json", "config.copy.json", "metrics.jsonl", "samples.jsonl", "tensorboard", "checkpoints", "export",
+        "config.json", "config.copy.json", "metrics.jsonl", "samples.jsonl", "eval.jsonl", "generations", "tensorboard",
+        "checkpoints", "export",
     }  # fmt: skip
     assert sorted(p.name for p in (alone / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
     before, *steps = records(alone)

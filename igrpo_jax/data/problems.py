@@ -6,12 +6,15 @@ from typing import NamedTuple
 
 from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
-from igrpo_jax.data.filter import usable
+from igrpo_jax.data.filter import EXAMPLES, usable
 from igrpo_jax.data.source import Source, load_source
 from igrpo_jax.types import Divide, Problem, Question, alone
 
 SERIAL_GOLDS = 1000
 """Sets with fewer gold answers are checked without grader processes."""
+
+NAMED = 100
+"""Dropped problems of an evaluation set that are named: each of them is missing in its scores."""
 
 
 class Data(NamedTuple):
@@ -56,7 +59,7 @@ def load_problems(
 
     fingerprints: dict[str, tuple[int, str]] = {}
 
-    def load(spec: str) -> tuple[Source, int]:
+    def load(spec: str, examples: int = EXAMPLES) -> tuple[Source, int]:
         source = load_source(spec, question_column=config.data.question_column, answer_column=config.data.answer_column)
         kept, report = usable(
             source,
@@ -65,6 +68,7 @@ def load_problems(
             gold_is_parsable=gold_is_parsable,
             map_golds=partial(_map_golds, config.reward),
             divide=divide,
+            examples=examples,
         )
         say(str(report))
         fingerprints[spec] = (report.kept, report.fingerprint)
@@ -76,7 +80,7 @@ def load_problems(
     evals: dict[str, Source] = {}
     longest = [length for _, length in trained]
     for spec in config.data.eval:
-        source, length = load(spec)
+        source, length = load(spec, examples=NAMED)
         if source.name in evals:
             raise ValueError(f"two evaluation sets are called {source.name}; give one of them a name with label=...")
         if getattr(source, "endless", False) and not config.eval.problems:

@@ -35,6 +35,8 @@ AT_LEAST = {
     "train.eval_every": 0,
     "train.sample_rows": 0,
     "eval.num_samples": 1,
+    "eval.num_drafts": 1,
+    "eval.rounds": 1,
     "eval.problems": 0,
     "eval.max_completion_length": 0,
     "eval.temperature": 0,
@@ -68,6 +70,9 @@ SHARES = {
 }
 """Fields between 0 and 1: in words, and as a test."""
 
+
+READERS = ("accuracy", "gym")
+"""Reward functions that say which answer they have read."""
 
 TAKEN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict"}
 """What a chat template is given in any case, and options of rendering it that would not give a prompt."""
@@ -160,6 +165,43 @@ def _check_together(config: Config) -> None:
         raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
     if a.rounds > 1 and not a.num_drafts:
         raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    _check_variants(config)
+    if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
+        raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
+    if r.weights and len(r.weights) != len(r.functions):
+        raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
+    if data.mixture and len(data.mixture) != len(data.train):
+        n = len(data.train)
+        raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
+    _check_evaluation(config)
+    if "" in config.sampling.stop_strings:
+        raise ValueError(
+            "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
+        )
+    _check_template(config.prompt)
+    for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
+        if "{question}" not in template:
+            raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
+    if "{draft}" not in config.prompt.refine and (a.num_drafts or config.eval.refine):
+        raise ValueError(
+            "prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0 and leave "
+            "eval.refine out"
+        )
+
+
+def _check_evaluation(config: Config) -> None:
+    """Refuses a selection that has nothing to go by."""
+    functions = config.reward.functions
+    if config.eval.refine and config.eval.select == "majority" and not set(READERS) & set(functions):
+        raise ValueError(
+            f"eval.select is majority, but none of reward.functions ({', '.join(functions)}) reads answers: add "
+            f"{' or '.join(READERS)}, or select random or shortest"
+        )
+
+
+def _check_variants(config: Config) -> None:
+    """Refuses variants of the algorithm that mean nothing together."""
+    a = config.algorithm
     if a.beta > 0 and (a.kl_estimator, a.kl_in) == ("k1", "loss"):
         raise ValueError(
             "algorithm.kl_estimator is k1 with kl_in loss, whose gradient does not know the reference; take k2, whose "
@@ -170,29 +212,6 @@ def _check_together(config: Config) -> None:
             f"algorithm.overlong_buffer is {a.overlong_buffer} of sampling.max_completion_length {limit} tokens; "
             "it must be at most that"
         )
-    _check_variants(config)
-    if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
-        raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
-    if r.weights and len(r.weights) != len(r.functions):
-        raise ValueError(f"reward.weights has {len(r.weights)} numbers for {len(r.functions)} functions; give one each")
-    if data.mixture and len(data.mixture) != len(data.train):
-        n = len(data.train)
-        raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
-    if "" in config.sampling.stop_strings:
-        raise ValueError(
-            "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
-        )
-    _check_template(config.prompt)
-    for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
-        if "{question}" not in template:
-            raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
-    if "{draft}" not in config.prompt.refine and a.num_drafts:
-        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")
-
-
-def _check_variants(config: Config) -> None:
-    """Refuses variants of the rollout that mean nothing together."""
-    a = config.algorithm
     if a.select != "best" and not a.num_drafts:
         raise ValueError(
             f"algorithm.select is {a.select} with num_drafts 0; without drafts none is selected; leave it out"

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.text import Text
 from igrpo_jax.config import extra_problems
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
+from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.samples import shown
 from igrpo_jax.records.writer import Writer
@@ -50,12 +51,14 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = workdir / "tensorboard" / name
         self._board.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(self.say)
         self._writer.append({self._board: events.beginning(kept + 1)})
+        self._evaluations = Evaluations(workdir, self._writer, self.say)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
@@ -80,6 +83,10 @@ class RunLog:
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
         return step in self._evaluated
+
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Records one set and mode, see `Evaluations.record`; its metrics go to `metrics`, with all others'."""
+        self._evaluations.record(step, line, records)
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Moves the progress bar, or prints a line where there is none."""
@@ -113,6 +120,9 @@ class Silence(RunLog):
     def evaluated(self, step: int) -> bool:
         """Not that this process knows."""
         return False
+
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing; the records, which would be made for it, are not."""
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""

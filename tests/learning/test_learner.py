@@ -16,7 +16,7 @@ from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.learning.optimizer import TrainState, learning_rate
 from igrpo_jax.losses import LOSS_TYPES, igrpo_loss
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.types import Batch
 from models import decoder
 

@@ -12,7 +12,7 @@ from igrpo_jax.learning.gradients import GAP
 from igrpo_jax.learning.learner import NONFINITE, Learner
 from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.updates import update
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, Stage
 from igrpo_jax.types import DRAFT, REFINE, Samples, Usage
