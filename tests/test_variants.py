@@ -53,12 +53,15 @@ LEARNED = ("loss_type", "epsilon", "epsilon_high", "num_iterations", "beta", "kl
 """Fields that the learner's programs are compiled for."""
 
 
-def combinations(seed: int, count: int) -> list[AlgorithmConfig]:
-    """So many random ones that are legal, the kinds of loss in turn."""
-    random, found = np.random.default_rng(seed), []
+def combinations(seed: int, count: int, together: int) -> list[AlgorithmConfig]:
+    """So many random ones that are legal, the kinds of loss in turn; so many together that need no other programs."""
+    random, found, kept = np.random.default_rng(seed), [], {}
     while len(found) < count:
         drawn = {name: values[random.integers(len(values))] for name, values in CHOICES.items()}
-        drawn["loss_type"] = CHOICES["loss_type"][len(found) % 5]
+        drawn["loss_type"] = CHOICES["loss_type"][len(found) // together % 5]
+        if len(found) % together:
+            drawn |= kept
+        kept = {name: drawn[name] for name in LEARNED}
         algorithm = AlgorithmConfig(num_generations=4, **drawn)
         try:
             check(replace(SMOKE, algorithm=algorithm))
@@ -75,6 +78,7 @@ def step(make_layout):
     found = find(SMOKE.model.source)
     with layout.active(), load_rewards(SMOKE.reward) as reward:
         run = assemble(SMOKE, layout, found, reward)
+        run = run._replace(shapes=run.shapes._replace(prompt=run.shapes.refinement))  # drafts need no other programs
         params = initial_policy(SMOKE, layout, found)
         other = initial_policy(replace(SMOKE, seed=1), layout, found)
 
@@ -147,9 +151,11 @@ def expected(algorithm, stage, ours, theirs):
     return loss, (penalty / divisor).sum() if in_loss else kl.sum() / lengths.sum(), alive
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_random_combinations(step, count):
-    for algorithm in combinations(count, count):
+@pytest.mark.parametrize(("count", "together"), [(5, 1), pytest.param(50, 3, marks=pytest.mark.slow)])
+def test_random_combinations(step, count, together):
+    made = combinations(count, count, together)
+    assert len(set(made)) == count
+    for algorithm in made:
         metrics, moved, terms = step(algorithm)
         assert all(np.isfinite(value) for value in metrics.values()), (algorithm, metrics)
         values = [expected(algorithm, *term) for term in terms]
