@@ -13,11 +13,12 @@ import pytest
 
 from configs.smoke import get_config
 from igrpo_jax.config import AlgorithmConfig, OptimConfig
+from igrpo_jax.drive import with_overlong
 from igrpo_jax.edges.checks import check
 from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.prompts import pad_prompts
-from igrpo_jax.rewards import load_rewards
+from igrpo_jax.rewards import Scores, load_rewards
 from igrpo_jax.train import train_step
 from jobs.parts import assemble, initial_policy
 from models import decoder
@@ -169,6 +170,19 @@ def test_random_combinations(step, count, together):
             assert metrics["loss"] == pytest.approx(loss, rel=2e-3, abs=2e-4), algorithm
         if values[0][2]:
             assert metrics["kl"] == pytest.approx(values[0][1], rel=1e-3, abs=1e-4), algorithm
+
+
+def test_an_overlong_completion_costs_a_reward_of_its_own():
+    def reward(prompts, completions, columns):
+        accuracy = np.array([1.0, 1.0, 0.0], np.float32)
+        return Scores(accuracy, {"accuracy": accuracy}, [None] * 3, [""] * 3, np.zeros(3, int), np.zeros(3, int))
+
+    columns = {"completion_ids": [[7] * 6, [7] * 9, [7] * 10]}
+    scores = with_overlong(reward, limit=10, buffer=4)(["q"] * 3, ["a"] * 3, columns)
+    np.testing.assert_array_equal(scores.total, [1.0, 0.25, -1.0])
+    np.testing.assert_array_equal(scores.each["overlong"], [0.0, -0.75, -1.0])
+    assert scores.right()[1].tolist() == [True, True, False]
+    assert with_overlong(reward, limit=10, buffer=0) is reward
 
 
 def test_every_field_of_the_algorithm_is_varied():
