@@ -13,12 +13,12 @@ import pytest
 
 from configs.smoke import get_config
 from igrpo_jax.config import AlgorithmConfig, OptimConfig
-from igrpo_jax.drive import Draft
+from igrpo_jax.drive import Draft, with_overlong
 from igrpo_jax.edges.checks import check
 from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.prompts import pad_prompts
-from igrpo_jax.rewards import load_rewards
+from igrpo_jax.rewards import Scores, load_rewards
 from igrpo_jax.train import train_step
 from jobs.parts import assemble, initial_policy, read_data
 from models import decoder
@@ -60,12 +60,15 @@ LEARNED = ("loss_type", "epsilon", "epsilon_high", "num_iterations", "beta", "kl
 """Fields that the learner's programs are compiled for."""
 
 
-def combinations(seed: int, count: int) -> list[AlgorithmConfig]:
-    """So many random ones that are legal, the kinds of loss in turn."""
-    random, found = np.random.default_rng(seed), []
+def combinations(seed: int, count: int, together: int) -> list[AlgorithmConfig]:
+    """So many random ones that are legal, the kinds of loss in turn; so many together that need no other programs."""
+    random, found, kept = np.random.default_rng(seed), [], {}
     while len(found) < count:
         drawn = {name: values[random.integers(len(values))] for name, values in CHOICES.items()}
-        drawn["loss_type"] = CHOICES["loss_type"][len(found) % 5]
+        drawn["loss_type"] = CHOICES["loss_type"][len(found) // together % 5]
+        if len(found) % together:
+            drawn |= kept
+        kept = {name: drawn[name] for name in LEARNED}
         algorithm = AlgorithmConfig(num_generations=4, **drawn)
         try:
             check(replace(SMOKE, algorithm=algorithm))
@@ -83,6 +86,7 @@ def step(make_layout):
     with layout.active(), load_rewards(SMOKE.reward) as reward:
         more = replace(SMOKE, algorithm=AlgorithmConfig(skip_solved=True, extra_problems=1.0))
         run = assemble(SMOKE, layout, found, reward, read_data(more, layout, found))
+        run = run._replace(shapes=run.shapes._replace(prompt=run.shapes.refinement))  # drafts need no other programs
         past = {problem.id: Draft(1, 0, [7, 7], 9.0, True, 1) for problem in run.batches(0)[::2]}
         params = initial_policy(SMOKE, layout, found)
         other = initial_policy(replace(SMOKE, seed=1), layout, found)
@@ -177,9 +181,11 @@ def chosen(algorithm, metrics, experience):
     assert algorithm.replay or not replayed
 
 
-@pytest.mark.parametrize("count", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_random_combinations(step, count):
-    for algorithm in combinations(count, count):
+@pytest.mark.parametrize(("count", "together"), [(5, 1), pytest.param(50, 3, marks=pytest.mark.slow)])
+def test_random_combinations(step, count, together):
+    made = combinations(count, count, together)
+    assert len(set(made)) == count
+    for algorithm in made:
         metrics, moved, experience, terms = step(algorithm)
         assert all(np.isfinite(value) for value in metrics.values()), (algorithm, metrics)
         values = [expected(algorithm, experience.missing, *term) for term in terms]
@@ -194,6 +200,19 @@ def test_random_combinations(step, count):
         chosen(algorithm, metrics, experience)
         if values and values[0][2]:
             assert metrics["kl"] == pytest.approx(values[0][1], rel=1e-3, abs=1e-4), algorithm
+
+
+def test_an_overlong_completion_costs_a_reward_of_its_own():
+    def reward(prompts, completions, columns):
+        accuracy = np.array([1.0, 1.0, 0.0], np.float32)
+        return Scores(accuracy, {"accuracy": accuracy}, [None] * 3, [""] * 3, np.zeros(3, int), np.zeros(3, int))
+
+    columns = {"completion_ids": [[7] * 6, [7] * 9, [7] * 10]}
+    scores = with_overlong(reward, limit=10, buffer=4)(["q"] * 3, ["a"] * 3, columns)
+    np.testing.assert_array_equal(scores.total, [1.0, 0.25, -1.0])
+    np.testing.assert_array_equal(scores.each["overlong"], [0.0, -0.75, -1.0])
+    assert scores.right()[1].tolist() == [True, True, False]
+    assert with_overlong(reward, limit=10, buffer=0) is reward
 
 
 def test_every_field_of_the_algorithm_is_varied():
