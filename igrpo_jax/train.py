@@ -12,7 +12,9 @@ A step, as `train_step` takes it:
 """
 
 import dataclasses
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.penalty import with_penalty
+from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -57,6 +60,7 @@ class Run(NamedTuple):
       batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
+      refinement_limit: tokens that a prompt with a draft may have in training, whatever is evaluated.
     """
 
     config: Config
@@ -70,12 +74,13 @@ class Run(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: Mapping[str, Sequence[Problem]]
     divide: Divide
+    refinement_limit: int
 
 
 def train(
     run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
-    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+    """Trains for `config.train.steps`, or up to its limits, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
@@ -89,11 +94,14 @@ def train(
       The final master weights.
 
     Raises:
-      Preempted: the run is to leave; what was completed is saved, or being saved.
+      Preempted: the run is to leave; what was completed is saved.
+      ValueError: it could not be saved, or the run ends for another reason that a person must mend.
     """
     with stop.keeping(checkpoints):
         try:
-            return _train(run, initial_params, workdir, log, checkpoints, stop)
+            params = _train(run, initial_params, workdir, log, checkpoints, stop)
+            checkpoints.finish()
+            return params
         except Preempted:
             stop.save_last()
             raise
@@ -114,11 +122,13 @@ def _train(
         state = run.learner.init(initial_params())
     pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
-    alarms, left_out = Alarms(), 0
+    alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
+    run = run._replace(config=spending.expecting(completed, run.layout.agree))
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log_evaluations(run, state.params, completed, log)
 
-    for step in range(completed, config.train.steps):
+    step = completed
+    while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
             state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
@@ -130,6 +140,9 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
+        spending.add(metrics)
+        run = run._replace(config=spending.expecting(done, run.layout.agree))
+        log.steps = run.config.train.steps
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
@@ -140,11 +153,12 @@ def _train(
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
-        if done == config.train.steps or done % config.train.save_every == 0:
+        if done == run.config.train.steps or done % config.train.save_every == 0:
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log_evaluations(run, state.params, done, log)
+        step = done
     return state.params
 
 
@@ -173,8 +187,8 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
     seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
     return (
         f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
-        "were left out; weights are as before them, and so is the last checkpoint: lower optim.learning_rate, compute "
-        "with --model.dtype float32, or allow more with --train.max-skipped"
+        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
+        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
     )
 
 
@@ -203,7 +217,7 @@ def train_step(
             config=algorithm,
             seed=config.seed,
             step=step,
-            refinement_limit=run.shapes.refinement,
+            refinement_limit=run.refinement_limit,
             divide=run.divide,
             count=config.train.problems_per_step,
             past=past,
@@ -289,19 +303,29 @@ def evaluation_draw(run: Run, view: PyTree) -> Draw:
 
 
 class Clock:
-    """Seconds spent under each name."""
+    """Seconds during which something was going on under each name, in one thread or in several."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Adds the time inside to `name`."""
-        started = time.perf_counter()
+        """Counts the time inside under `name`, once if several threads are inside."""
+        with self._lock:
+            if not self._inside[name]:
+                self._since[name] = time.perf_counter()
+            self._inside[name] += 1
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            with self._lock:
+                self._inside[name] -= 1
+                if not self._inside[name]:
+                    spent = time.perf_counter() - self._since[name]
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def grading(self, reward: Reward) -> Reward:
         """The same function, timed."""
