@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from igrpo_jax.types import AnyArray
 
@@ -62,6 +62,7 @@ def overlong_penalty(lengths: Int[np.ndarray, "*rows"], *, limit: int, buffer: i
 def select_draft(
     rewards: Float[np.ndarray, "P G"],
     lengths: Int[np.ndarray, "P G"],
+    right: Bool[np.ndarray, "P G"],
     noise: Float[np.ndarray, "P G"],
     *,
     select: str,
@@ -74,19 +75,23 @@ def select_draft(
     Args:
       rewards: float[P, N] of the drafts.
       lengths: int[P, N], their tokens.
+      right: bool[P, N], whether their answers are right, whatever else is rewarded.
       noise: float[P, N] in [0, 1), keyed by step and problem.
-      select: "best", "worst" or "random" (any draft whatever its reward).
-      tie_break: "random", "first" or "shortest", among equally good drafts.
+      select: "best", "worst", "random" (any draft whatever its reward), or "wrong_first" (any wrong draft, and any at
+        all where none is wrong).
+      tie_break: "random", "first", "shortest" or "longest", among equally good drafts; under "wrong_first" those are
+        all wrong ones, or all.
 
     Returns:
       int[P].
 
-    >>> select_draft(np.array([[0.0, 1.0, 1.0]]), np.array([[5, 9, 7]]), np.array([[0.9, 0.5, 0.1]]),
-    ...              select="best", tie_break="shortest")
+    >>> select_draft(np.array([[0.0, 1.0, 1.0]]), np.array([[5, 9, 7]]), np.array([[False, True, True]]),
+    ...              np.array([[0.9, 0.5, 0.1]]), select="best", tie_break="shortest")
     array([2])
     """
-    goodness = {"best": rewards, "worst": -rewards, "random": np.zeros_like(rewards)}[select]
+    goodness = {"best": rewards, "worst": -rewards, "random": np.zeros_like(rewards), "wrong_first": ~right}[select]
     tied = goodness == goodness.max(axis=1, keepdims=True)
     order = np.broadcast_to(np.arange(rewards.shape[1]), rewards.shape)
-    preference = {"random": -noise, "first": order, "shortest": lengths}["random" if select == "random" else tie_break]
+    preferences = {"random": -noise, "first": order, "shortest": lengths, "longest": -lengths}
+    preference = preferences["random" if select == "random" else tie_break]
     return np.argmin(np.where(tied, preference, np.inf), axis=1)

@@ -29,7 +29,7 @@ def token_mask(lengths: Int[AnyArray, "*rows"], size: int) -> Bool[Array, "*rows
 
 
 def token_weights(
-    lengths: Int[AnyArray, "*rows"], *, size: int, loss_type: str, count: int | None = None
+    lengths: Int[AnyArray, "*rows"], *, size: int, loss_type: str, count: Float[AnyArray, ""] | None = None
 ) -> Float[Array, "*rows T"]:
     """Each token's share of the loss of a whole batch, so that any split of the batch adds up to the same loss.
 
@@ -41,7 +41,7 @@ def token_weights(
       lengths: int[*rows], tokens of each completion; rows of length 0 only fill up a batch and do not count.
       size: T, the padded completion length.
       loss_type: one of the above.
-      count: how many completions `rows` is, where some of length 0 count all the same: those that are masked.
+      count: how many completions count, where not all of length 0 only fill up: masked ones count.
 
     Returns:
       float[*rows, T], zero past each length; sums to 1 except under dr_grpo, or where a completion is masked.
@@ -55,7 +55,7 @@ def token_weights(
            [0.  , 0.  ]], dtype=float32)
     """
     mask = token_mask(lengths, size).astype(jnp.float32)
-    rows = jnp.maximum((lengths > 0).sum(), 1).astype(jnp.float32) if count is None else float(count)
+    rows = jnp.maximum((lengths > 0).sum() if count is None else count, 1).astype(jnp.float32)
     if loss_type in ("dapo", "cispo"):
         return mask / jnp.maximum(mask.sum(), 1.0)
     if loss_type == "dr_grpo":

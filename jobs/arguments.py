@@ -3,22 +3,39 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.edges.preemption import GRACE
+
+ALONE = ("evaluate", "sample", "grade")
+"""Jobs that need no config file."""
+
+WITHOUT = Config(sampling=SamplingConfig(rows=16))
+"""The config of a job that is given none."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
     """Where and how to run; what to run is in the config."""
 
-    config: str
-    """Path of a config file with `get_config()`; a bare name is sought in configs/ too."""
+    config: str = ""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Evaluate, sample and grade do
+    without one; 16 completions are decoded at once then, see --sampling.rows."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: str = ""
-    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
-    job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
-    """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
-    export the checkpoint for transformers; report: show a run."""
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>,
+    or runs/<job> without a config."""
+    job: Literal["train", "evaluate", "sample", "grade", "plan", "export", "report", "compare"] = "train"
+    """train; evaluate the newest checkpoint (or the initial model); sample: show how it answers --question; grade
+    --generations once more; plan: what the run takes, compiled for --topology; export the checkpoint for transformers;
+    report: show a run; compare: run the arms of a study (docs/studies.md)."""
+    question: tuple[str, ...] = ()
+    """Questions for --job sample."""
+    questions: str = ""
+    """More of them: a file with one a line, or a source of problems as in data.eval; - is standard input, which is
+    also read where no question is given."""
+    generations: str = ""
+    """File of generations, for --job grade: from an evaluation's workdir, or a run's samples.jsonl."""
     topology: str = "local"
     """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0
@@ -32,5 +49,14 @@ class Launch:
     """How many processes there are; with --coordinator."""
     grace: float = GRACE
     """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    arms: tuple[str, ...] = ()
+    """compare: only these arms of the study, and the one they are compared with."""
+    seeds: tuple[int, ...] | None = None
+    """compare: these seeds in place of the study's."""
+    parallel: int = 1
+    """compare: so many runs at once, each with its share of the NVIDIA GPUs."""
+    track: Literal["none", "trackio", "wandb", "mlflow"] = "none"
+    """Where training sends its metrics besides metrics.jsonl and TensorBoard; each is an extra to install
+    (docs/trackers.md)."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""

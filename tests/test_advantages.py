@@ -110,6 +110,7 @@ def test_soft_overlong_punishment_with_the_numbers_of_dapo(length, penalty):
 
 REWARDS = np.array([[0.0, 1.0, 1.0, 0.0], [2.0, 2.0, 2.0, 2.0], [0.5, 0.0, 0.25, 0.75]])
 LENGTHS = np.array([[9, 8, 4, 3], [5, 4, 4, 6], [1, 2, 3, 4]])
+RIGHT = np.array([[False, True, True, False], [True, True, True, True], [True, False, True, False]])
 NOISE = np.array([[0.99, 0.2, 0.1, 0.5], [0.1, 0.3, 0.2, 0.4], [0.9, 0.1, 0.2, 0.3]])
 
 
@@ -125,17 +126,28 @@ NOISE = np.array([[0.99, 0.2, 0.1, 0.5], [0.1, 0.3, 0.2, 0.4], [0.9, 0.1, 0.2, 0
         ("random", "random", [0, 3, 0]),
         ("random", "first", [0, 3, 0]),  # the draft is random whatever breaks ties
         ("random", "shortest", [0, 3, 0]),
+        ("best", "longest", [1, 3, 3]),
+        ("worst", "longest", [0, 3, 1]),
+        ("wrong_first", "random", [0, 3, 3]),  # the wrong ones are 0 and 3, none (so any), and 1 and 3
+        ("wrong_first", "first", [0, 0, 1]),
+        ("wrong_first", "shortest", [3, 1, 1]),
+        ("wrong_first", "longest", [0, 3, 3]),
     ],
 )
 def test_select_draft(select, tie_break, expected):
-    np.testing.assert_array_equal(select_draft(REWARDS, LENGTHS, NOISE, select=select, tie_break=tie_break), expected)
+    got = select_draft(REWARDS, LENGTHS, RIGHT, NOISE, select=select, tie_break=tie_break)
+    np.testing.assert_array_equal(got, expected)
 
 
-@pytest.mark.parametrize(("select", "tied"), [("best", [1, 2, 4]), ("worst", [0, 3]), ("random", [0, 1, 2, 3, 4])])
+@pytest.mark.parametrize(
+    ("select", "tied"),
+    [("best", [1, 2, 4]), ("worst", [0, 3]), ("random", [0, 1, 2, 3, 4]), ("wrong_first", [0, 3])],
+)
 def test_ties_are_broken_uniformly(select, tied):
     noise = np.random.default_rng(0).random((30_000, 5))
     rewards = np.broadcast_to([0.0, 1.0, 1.0, 0.0, 1.0], noise.shape)
-    got = select_draft(rewards, np.ones(noise.shape, int), noise, select=select, tie_break="random")
+    lengths, right = np.ones(noise.shape, int), rewards > 0
+    got = select_draft(rewards, lengths, right, noise, select=select, tie_break="random")
     share = np.bincount(got, minlength=5) / len(noise)
     expected = np.isin(np.arange(5), tied) / len(tied)
     np.testing.assert_allclose(share, expected, atol=4 * 0.5 / np.sqrt(len(noise)))
@@ -144,7 +156,6 @@ def test_ties_are_broken_uniformly(select, tied):
 
 def test_infinite_rewards_are_selected_like_any_other():
     rewards = np.array([[-np.inf, 0.0], [-np.inf, -np.inf]])
-    got = select_draft(
-        rewards, np.ones((2, 2), int), np.array([[0.9, 0.1], [0.1, 0.9]]), select="best", tie_break="random"
-    )
+    noise = np.array([[0.9, 0.1], [0.1, 0.9]])
+    got = select_draft(rewards, np.ones((2, 2), int), np.zeros((2, 2), bool), noise, select="best", tie_break="random")
     np.testing.assert_array_equal(got, [1, 1])

@@ -141,7 +141,7 @@ def test_token_weights_sum_to_one_over_rows_that_exist(loss_type):
 )
 def test_masked_completions_keep_their_share_but_where_tokens_are_counted(loss_type, share):
     """TRL: `mask` is zero at truncated ones, `.mean()` and the batch size count them, `num_items_in_batch` does not."""
-    weights = token_weights(jnp.array([3, 1, 0]), size=4, loss_type=loss_type, count=3)
+    weights = token_weights(jnp.array([3, 1, 0]), size=4, loss_type=loss_type, count=jnp.float32(3))
     np.testing.assert_allclose(weights[0], [share, share, share, 0.0], rtol=1e-6)
     assert (weights[2] == 0).all()
 

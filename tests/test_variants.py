@@ -44,9 +44,13 @@ CHOICES = {
     "overlong_buffer": (0, 6),
     "draft_weight": (0.0, 0.5),
     "num_drafts": (0, 2, 2, 2),
-    "select": ("best", "worst", "random", "none"),
-    "tie_break": ("random", "first", "shortest"),
+    "select": ("best", "worst", "random", "none", "wrong_first"),
+    "tie_break": ("random", "first", "shortest", "longest"),
     "rounds": (1, 1, 2),
+    "skip_solved": (False, True),
+    "dynamic_sampling": (False, True),
+    "extra_problems": (0.5, 1.0),
+    "replay": (0.0, 0.5),
 }
 """What each field may be; a line more is a variant more."""
 
@@ -78,7 +82,8 @@ def step(make_layout):
     layout = make_layout("1x1")
     found = find(SMOKE.model.source)
     with layout.active(), load_rewards(SMOKE.reward) as reward:
-        run = assemble(SMOKE, layout, found, reward)
+        most = AlgorithmConfig(num_drafts=2, num_generations=4, dynamic_sampling=True)
+        run = assemble(replace(SMOKE, algorithm=most), layout, found, reward)
         run = run._replace(shapes=run.shapes._replace(prompt=run.shapes.refinement))  # drafts need no other programs
         params = initial_policy(SMOKE, layout, found)
         other = initial_policy(replace(SMOKE, seed=1), layout, found)
@@ -135,6 +140,8 @@ def advantages(algorithm, rewards):
 def expected(algorithm, stage, ours, theirs):
     """A stage's loss and KL on policy, and whether anything has a gradient."""
     lengths, size = stage.samples.lengths, stage.samples.tokens.shape[2]
+    if not lengths.size:
+        return 0.0, 0.0, False
     kl = estimates(algorithm, ours, theirs) * (algorithm.beta > 0)
     in_loss = algorithm.kl_in == "loss"
     rewards = stage.rewards.astype(np.float64) - (0 if in_loss else algorithm.beta * kl.sum(axis=2))

@@ -57,7 +57,7 @@ class Learner:
         compute = Compute(model=model, dtype=dtype, chunk=chunk, shards=shards)
         self._compiled: set[str] = set()
         self._begun = False
-        self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type", "count"), out_shardings=scalar)
+        self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type"), out_shardings=scalar)
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract_params),
             out_shardings=self.shardings.params,
@@ -81,19 +81,20 @@ class Learner:
         """A fresh optimizer around the given master weights."""
         return TrainState(params, self._init(params))
 
-    def cut(self, whole: Completions, *, rows: int, weight: float = 1.0) -> Portions:
+    def cut(self, whole: Completions, *, rows: int, weight: float = 1.0, count: int | None = None) -> Portions:
         """Cuts the completions that one term of the loss is about into micro-batches, on the host.
 
         Args:
-          whole: every completion that was sampled, those that are masked with length 0; `batch.weights` are made here.
+          whole: every completion that was sampled; `batch.weights` are made here. Masked ones have length 0.
           rows: completions a device trains on at once, at most.
           weight: factor of the term in the loss.
+          count: how many were sampled; None: as many as have tokens.
         """
         shares = self._weights(
             self._layout.everywhere(whole.batch.lengths),
             size=whole.tokens.shape[2],
             loss_type=self._config.algorithm.loss_type,
-            count=whole.batch.lengths.size,
+            count=self._layout.everywhere(np.float32((whole.batch.lengths > 0).sum() if count is None else count)),
         )
         batch = whole.batch._replace(weights=weight * jax.device_get(shares))
         return micro_batches(

@@ -57,10 +57,13 @@ def update(
     reference = reference if penalized(algorithm) else None
     lr = learning_rate(step, config.train.steps, config.optim)
     rows = config.train.micro_batch
-    terms = [learner.cut(completions(experience.refinements, prompt_length, config), rows=rows)]
+    stages = [(experience.refinements, 1.0)]
     if experience.drafts is not None and algorithm.draft_weight > 0:
-        drafts = completions(experience.drafts, prompt_length, config)
-        terms.append(learner.cut(drafts, rows=rows, weight=algorithm.draft_weight))
+        stages.append((experience.drafts, algorithm.draft_weight))
+    terms = []
+    for stage, weight in stages:
+        whole = completions(stage, prompt_length, config, experience.missing)
+        terms.append(learner.cut(whole, rows=rows, weight=weight, count=stage.samples.lengths.size))
     learner.compile(terms, scores=algorithm.num_iterations > 1 or reference is not None)
     facts = {
         "learning_rate": lr,
@@ -98,13 +101,13 @@ def update(
     return state, fetched | facts | {"update/skipped": 0.0}
 
 
-def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config) -> Completions:
-    """A stage's samples as the batch to train on, on the host.
+def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config, missing: int = 0) -> Completions:
+    """A stage's samples as the batch to train on, on the host, filled up with `missing` groups without any tokens.
 
     Where the loss needs other policies' log-probabilities, arrays of zeros are put in their place until they are known.
     What is masked has length 0 and no advantage.
     """
-    prompts, prompt_lengths = pad_prompts(stage.prompts, prompt_length(stage.number))
+    prompts, prompt_lengths = pad_prompts([*stage.prompts, *[[0]] * missing], prompt_length(stage.number))
     samples, algorithm = stage.samples, config.algorithm
     kept = samples.ended | (not algorithm.mask_truncated)
     batch = Batch(
@@ -113,7 +116,9 @@ def completions(stage: Stage, prompt_length: Callable[[int], int], config: Confi
         old_logprobs=np.zeros(samples.tokens.shape, np.float32) if algorithm.num_iterations > 1 else None,
         ref_logprobs=np.zeros(samples.tokens.shape, np.float32) if penalized(algorithm) else None,
     )
-    return Completions(prompts, prompt_lengths, samples.tokens, batch, samples.logprobs)
+    fill = lambda x: np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+    tokens, batch, logprobs = jax.tree.map(fill, (samples.tokens, batch, samples.logprobs))
+    return Completions(prompts, prompt_lengths, tokens, batch, logprobs)
 
 
 def _with_scores(learner: Learner, term: Portions, params: PyTree, temperature: float, field: str) -> Portions:

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from igrpo_jax.config import extra_problems
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
+from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.samples import shown
+from igrpo_jax.records.trackers import Tracker
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
@@ -29,9 +32,21 @@ class RunLog:
     """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise.
 
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
+
+    Attributes:
+      kept: metrics of the steps that were completed before.
+      steps: training steps in all, as far as is known.
     """
 
-    def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        steps: int,
+        completed: int,
+        console: Console | None = None,
+        tracker: Callable[[Callable[[str], None]], Tracker] | None = None,
+    ):
         """Opens the logs and forgets what a killed run wrote after its last checkpoint.
 
         Args:
@@ -40,6 +55,7 @@ class RunLog:
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
           console: for tests.
+          tracker: makes what gets the metrics as well, given what says a line.
 
         Raises:
           OSError: the directory cannot be written; what is there stays.
@@ -49,19 +65,23 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self.kept = kept_metrics
+        forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = workdir / "tensorboard" / name
         self._board.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(self.say)
         self._writer.append({self._board: events.beginning(kept + 1)})
+        self._evaluations = Evaluations(workdir, self._writer, self.say)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
-        self._steps = steps
+        self.steps = steps
         self._progress.start()
+        self._tracker = tracker(self.say) if tracker else None
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -75,18 +95,24 @@ class RunLog:
         finite = {name: value for name, value in clean.items() if value is not None}
         line = encoded([{"step": step} | clean])
         self._writer.append({self._workdir / "metrics.jsonl": line, self._board: events.scalars(step, finite)})
+        if self._tracker:
+            self._tracker.log(step, finite)
 
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
         return step in self._evaluated
 
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Records one set and mode, see `Evaluations.record`; its metrics go to `metrics`, with all others'."""
+        self._evaluations.record(step, line, records)
+
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Moves the progress bar, or prints a line where there is none."""
         shown = "  ".join(f"{name} {values[name]:.3g}" for name in BAR if name in values)
         if self.console.is_terminal:
-            self._progress.update(self._task, completed=step, shown=shown)
+            self._progress.update(self._task, completed=step, total=self.steps, shown=shown)
         else:
-            self.say(f"step {step}/{self._steps}  {shown}")
+            self.say(f"step {step}/{self.steps}  {shown}")
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
@@ -98,13 +124,15 @@ class RunLog:
         """Flushes everything."""
         self._progress.stop()
         self._writer.close()
+        if self._tracker:
+            self._tracker.close()
 
 
 class Silence(RunLog):
     """Writes and shows nothing: for processes other than the first."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=True)
+        self.console, self.kept = Console(quiet=True), []
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
@@ -112,6 +140,9 @@ class Silence(RunLog):
     def evaluated(self, step: int) -> bool:
         """Not that this process knows."""
         return False
+
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing; the records, which would be made for it, are not."""
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
@@ -139,6 +170,8 @@ def overview(run: Any) -> Any:
         "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }
+    if extra := extra_problems(config):
+        rows["chosen"] = f"others take the place of problems that are not worth training on, up to {extra} a step"
     for name, value in rows.items():
         table.add_row(name, plain(value))
     return table

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,15 @@ COPY = "config.copy.json"
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
+    *("judge.base_url", "judge.timeout", "judge.retries", "judge.concurrency", "judge.max_failures", "judge.cache"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
-    "train.max_skipped",
+    *("train.max_skipped", "train.max_sampled_tokens", "train.max_trained_tokens", "train.max_seconds"),
     *("train.sample_rows", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.
 
-`train.steps` is, for the learning rate's schedule follows it from there on; but a run may go on for longer.
+`train.steps` and its limits are, for the learning rate's schedule follows them from there on; but a run may go on for
+longer.
 """
 
 
@@ -59,7 +61,7 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     try:
         _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl"))
+        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "eval.jsonl"))
         text = (json.dumps(mine, indent=2) + "\n").encode()
         for place in (workdir / COPY, path):
             if not place.exists() or place.read_bytes() != text:
@@ -135,13 +137,22 @@ def _compared(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> li
 
 def _check_places(workdir: Path, *, export: bool, ours: bool) -> None:
     """Refuses what would be in the way only after training; in a run's own directory a damaged log is still its log."""
-    for name in ("checkpoints", "tensorboard", *(["export"] if export else [])):
+    for name in ("checkpoints", "tensorboard", "generations", *(["export"] if export else [])):
         path = workdir / name
         if path.is_symlink() and not path.exists():
             raise ValueError(f"{path} is a link to nowhere; delete it, or choose another --workdir")
         if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    check_logs(workdir, ("metrics.jsonl", "samples.jsonl", "eval.jsonl"), ours=ours)
+
+
+def check_logs(workdir: Path, names: Sequence[str], *, ours: bool = False) -> None:
+    """Refuses a directory in which files of these names are not what a run writes.
+
+    Raises:
+      ValueError: names the file.
+    """
+    for name in names:
         path = workdir / name
         if path.exists() and not (path.is_file() and (ours or _is_log(path))):
             raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")

@@ -16,7 +16,7 @@ from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.learning.optimizer import TrainState, learning_rate
 from igrpo_jax.losses import LOSS_TYPES, igrpo_loss
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.types import Batch
 from models import decoder
 
@@ -61,9 +61,9 @@ class Updates:
         params = jax.device_put(jax.tree.map(jnp.copy, self.policy), self.learner.shardings.params)
         return self.learner.init(params)
 
-    def cut(self, whole, weight=1.0, rows=3):
+    def cut(self, whole, weight=1.0, rows=3, count=None):
         with jax.transfer_guard("disallow"):
-            return self.learner.cut(whole, rows=rows, weight=weight)
+            return self.learner.cut(whole, rows=rows, weight=weight, count=count)
 
     def step(self, *terms, state=None):
         state = self.start() if state is None else state
@@ -340,7 +340,7 @@ def test_masked_completions_have_no_part_in_the_update_but_count(one, policy, lo
     batch = whole.batch._replace(
         lengths=np.where(kept, lengths, 0), advantages=np.where(kept, whole.batch.advantages, 0).astype(np.float32)
     )
-    term = updates.cut(whole._replace(batch=batch), rows=2)
+    term = updates.cut(whole._replace(batch=batch), rows=2, count=16)
     assert term.dead_groups == 2 and term.real_tokens < updates.cut(whole, rows=2).real_tokens
     got = updates.step(term)
 

@@ -56,12 +56,13 @@ def logprobs(policy, stage):
     return np.where(np.arange(4) < stage.samples.lengths[..., None], np.asarray(found, np.float64), 0)
 
 
-def penalized(algorithm, policy, reference, layout):
+def penalized(algorithm, policy, reference, layout, missing=0):
     config = Config(train=TRAIN, algorithm=algorithm)
     learner = Learner(decoder, layout, config, jax.eval_shape(lambda: policy), dtype="float32")
+    experience = EXPERIENCE._replace(missing=missing)
     place = lambda tree: jax.device_put(jax.tree.map(jnp.copy, tree), learner.shardings.params)
     with layout.active(), jax.transfer_guard("disallow"):
-        return with_penalty(learner, place(policy), place(reference), EXPERIENCE, config=config, **KEYWORDS)
+        return with_penalty(learner, place(policy), place(reference), experience, config=config, **KEYWORDS)
 
 
 @pytest.mark.parametrize("mesh", ["1x1", "4x2"])
@@ -80,14 +81,14 @@ def test_rloo_with_its_penalty_as_published(make_policy, make_layout, mesh):
     assert found.stages[0] is EXPERIENCE.stages[0]  # of no consequence, as drafts are not trained on
 
 
-@pytest.mark.parametrize("estimator", ["k2", "k3"])
-def test_other_estimators_and_drafts_that_are_trained_on(policy, make_policy, make_layout, estimator):
+@pytest.mark.parametrize(("estimator", "missing"), [("k2", 0), ("k3", 2)])
+def test_other_estimators_and_drafts_that_are_trained_on(policy, make_policy, make_layout, estimator, missing):
     algorithm = AlgorithmConfig(
         num_drafts=3, num_generations=3, beta=0.02, kl_in="reward", kl_estimator=estimator, draft_weight=0.5,
         scale_rewards="batch", mask_truncated=True,
     )  # fmt: skip
     reference = make_policy(seed=1)
-    found, _ = penalized(algorithm, policy, reference, make_layout("1x1"))
+    found, _ = penalized(algorithm, policy, reference, make_layout("1x1"), missing)
     for before, after in zip(EXPERIENCE.stages, found.stages, strict=True):
         x = logprobs(reference, before) - logprobs(policy, before)
         sums = (x**2 / 2 if estimator == "k2" else np.exp(x) - x - 1).sum(axis=2)  # of truncated ones, too
