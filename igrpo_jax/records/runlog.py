@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,15 @@ from rich.text import Text
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
 from igrpo_jax.records.lines import encoded, forget, read_records
+from igrpo_jax.records.rotation import Rotation, parts
 from igrpo_jax.records.samples import shown
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
 """Shown while training; the loss is not among them, near zero on policy it only frightens."""
+
+SHOWN = 3
+"""Samples in a table on the terminal."""
 
 
 class RunLog:
@@ -31,7 +35,9 @@ class RunLog:
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
     """
 
-    def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
+    def __init__(
+        self, workdir: Path, *, steps: int, completed: int, samples_mb: int = 0, console: Console | None = None
+    ):
         """Opens the logs and forgets what a killed run wrote after its last checkpoint.
 
         Args:
@@ -39,6 +45,7 @@ class RunLog:
           steps: training steps in all.
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
+          samples_mb: MiB that samples may take, see `igrpo_jax.records.rotation`; 0 is without bound.
           console: for tests.
 
         Raises:
@@ -48,7 +55,7 @@ class RunLog:
         self.console = console or Console()
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
-        forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self._rotation = _samples_before(workdir, kept, samples_mb << 20, self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = workdir / "tensorboard" / name
@@ -90,9 +97,11 @@ class RunLog:
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
-        self._writer.append({self._workdir / "samples.jsonl": encoded([{"step": step} | dict(row) for row in rows])})
-        if self.console.is_terminal and step % 10 == 0:
-            self.console.print(samples_table(step, rows))
+        lines = encoded([{"step": step} | dict(row) for row in rows])
+        if lines:
+            self._writer.append({self._rotation.place(step, len(lines)): lines})
+        if rows and self.console.is_terminal and step % 10 == 0:
+            self.console.print(samples_table(step, rows[:SHOWN]))
 
     def close(self) -> None:
         """Flushes everything."""
@@ -147,6 +156,14 @@ def overview(run: Any) -> Any:
 def plain(value: Any) -> Text:
     """A cell in which nothing is markup or a control code."""
     return Text(printable(str(value)))
+
+
+def _samples_before(workdir: Path, kept: int, limit: int, say: Callable[[str], None]) -> Rotation:
+    """Where samples go from here on; those of later steps are forgotten, and files that held nothing else."""
+    for path in parts(workdir):
+        if not forget(path, after=kept, say=say) and path.name != "samples.jsonl":
+            path.unlink()
+    return Rotation(workdir, limit)
 
 
 def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:

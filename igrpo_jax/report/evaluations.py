@@ -1,0 +1,109 @@
+"""Scores of evaluations as plain rows with intervals, from eval.jsonl or, where there is none, from metrics.jsonl."""
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from igrpo_jax.edges.printable import printable
+from igrpo_jax.report.runs import Record, Recorded
+
+WIDTH = 1.96
+"""Standard errors on either side that hold 95 % of a normal distribution."""
+
+_NAME = re.compile(
+    r"^eval/(?P<set>.+?)/(?P<mode>drafted/|refined/|)(?P<metric>(?:[^/]+/)?(?:avg|pass|maj)@\d+)$", re.DOTALL
+)
+
+
+class Score(NamedTuple):
+    """One number of one evaluation.
+
+    Attributes:
+      run, arm: whose, see `Recorded`.
+      step: training steps before it.
+      set: the evaluation set.
+      mode: `bare` or `refined`, with the selection of the draft.
+      metric: `avg@8` and the like.
+      value: between 0 and 1.
+      low, high: of its 95 % interval over problems; None where no error is known.
+      settings: how it was sampled, in words.
+    """
+
+    run: str
+    arm: str
+    step: int
+    set: str
+    mode: str
+    metric: str
+    value: float
+    low: float | None
+    high: float | None
+    settings: str
+
+
+def scores_of(run: Recorded) -> list[Score]:
+    """All scores of a run; an evaluation that stands in both files counts once, with what eval.jsonl knows of it."""
+    found = [score for record in run.scores for score in _of_line(run, record)]
+    known = {(score.step, score.set, score.mode.split(",")[0]) for score in found}
+    return found + [
+        s for record in run.evaluations for s in _of_metrics(run, record) if (s.step, s.set, s.mode) not in known
+    ]
+
+
+def _of_line(run: Recorded, record: Record) -> Iterator[Score]:
+    mode = printable(str(record.get("mode", "bare")))
+    if record.get("select"):
+        mode += f", {printable(str(record['select']))}{' (sees the gold answer)' if record.get('gold') else ''}"
+    names = {"temperature": "temperature", "top_p": "top-p", "max_completion_length": "tokens at most", "n": "samples"}
+    settings = [f"{words} {record[name]:g}" for name, words in names.items() if _finite(record.get(name))]
+    if _finite(record.get("sampled_tokens")):
+        settings.append(f"{record['sampled_tokens']:,.0f} tokens sampled")
+    for metric, value in record["scores"].items():
+        if re.fullmatch(r"(?:.+/)?(?:avg|pass|maj)@\d+", metric) and _finite(value):
+            error = record["scores"].get(f"{metric}_stderr", by_problem_error(metric, record.get("by_problem")))
+            yield _score(run, record["step"], record["set"], mode, metric, value, error, ", ".join(settings))
+
+
+def _of_metrics(run: Recorded, record: Record) -> Iterator[Score]:
+    for name, value in record.items():
+        if (found := _NAME.match(name)) and _finite(value):
+            mode = "refined" if found["mode"] else "bare"
+            yield _score(
+                run, record["step"], found["set"], mode, found["metric"], value, record.get(f"{name}_stderr"), ""
+            )
+
+
+def by_problem_error(metric: str, rows: Any) -> float | None:
+    """Standard error over problems of avg@n or pass@k, from `[problem, right, n]` of each; None where it is not known.
+
+    >>> by_problem_error("pass@1", [["a", 2, 2], ["b", 0, 2]])
+    0.5
+    """
+    kind, _, k = metric.rpartition("@")
+    if kind not in ("avg", "pass") or not isinstance(rows, list) or len(rows) < 2:
+        return None
+    try:
+        each = [r / n if kind == "avg" else 1 - math.comb(n - r, int(k)) / math.comb(n, int(k)) for _, r, n in rows]
+    except (TypeError, ValueError, ZeroDivisionError):
+        return None
+    mean = sum(each) / len(each)
+    return math.sqrt(sum((x - mean) ** 2 for x in each) / (len(each) - 1) / len(each))
+
+
+def _score(
+    run: Recorded, step: int, of: str, mode: str, metric: str, value: float, error: float | None, settings: str
+) -> Score:
+    half = WIDTH * error if _finite(error) else None
+    low, high = (None, None) if half is None else (max(value - half, 0.0), min(value + half, 1.0))
+    return Score(run.name, run.arm, step, printable(of), mode, printable(metric), value, low, high, settings)
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def newest(scores: Sequence[Score]) -> list[Score]:
+    """The last score of every run, set, mode and metric."""
+    last = {(s.run, s.set, s.mode, s.metric): s for s in sorted(scores, key=lambda score: score.step)}
+    return list(last.values())

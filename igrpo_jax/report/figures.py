@@ -1,0 +1,160 @@
+"""Charts by Altair: plain rows in, Vega-Lite out. Nothing here names a color of the page; a theme gives these."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from igrpo_jax.report.evaluations import Score
+from igrpo_jax.report.series import Curves
+
+FEW = 60
+"""Points of a curve up to which each is marked."""
+
+
+class Figure(NamedTuple):
+    """A chart with its words.
+
+    Attributes:
+      name: of its files, and its place in the page.
+      title, caption: what is seen, and how to read it.
+      chart: Vega-Lite, as wide as its place.
+    """
+
+    name: str
+    title: str
+    caption: str
+    chart: dict[str, Any]
+
+
+def curves(points: Sequence[Mapping[str, Any]], spec: Curves) -> Figure | None:
+    """Lines over training steps; None where there is nothing to draw.
+
+    One run's curves differ in color; of several runs, runs (or arms) do, and curves are dashed.
+    """
+    import altair as alt
+
+    if not points:
+        return None
+    names, arms = _distinct(points, "series"), _distinct(points, "arm")
+    encoding: dict[str, Any] = {
+        "x": alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False)),
+        "y": alt.Y("value:Q", title=spec.axis, scale=alt.Scale(zero=False, nice=True)),
+        "detail": "run:N",
+        "tooltip": [
+            alt.Tooltip("run:N"),
+            alt.Tooltip("series:N"),
+            alt.Tooltip("step:Q"),
+            alt.Tooltip("value:Q", format=".4g"),
+        ],
+    }
+    encoding |= _told_apart(names, arms)
+    base = alt.Chart(alt.Data(values=list(points))).encode(**encoding)
+    many = len(points) / (len(names) * len(_distinct(points, "run"))) > FEW
+    marks = base.mark_point(filled=True, size=60 if many else 26, opacity=0 if many else 1)
+    return Figure(spec.name, spec.title, spec.caption, _finished(base.mark_line(strokeWidth=2, clip=True) + marks))
+
+
+def _told_apart(names: Sequence[str], arms: Sequence[str]) -> dict[str, Any]:
+    import altair as alt
+
+    top = alt.Legend(orient="top", title=None, labelLimit=260, columns=0)
+    if len(arms) < 2:
+        return {"color": alt.Color("series:N", sort=list(names), legend=top if len(names) > 1 else None)}
+    apart: dict[str, Any] = {"color": alt.Color("arm:N", sort=list(arms), legend=top)}
+    if len(names) > 1:
+        apart["strokeDash"] = alt.StrokeDash("series:N", sort=list(names), legend=top)
+    return apart
+
+
+def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
+    """Scores of one set over steps, with the intervals that are known."""
+    import altair as alt
+
+    rows = [
+        {"run": s.run, "arm": s.arm, "step": s.step, "series": f"{s.metric} {s.mode}", "value": s.value, "low": s.low, "high": s.high}
+        for s in scores if s.set == of and not s.metric.startswith("pass@1")
+    ]  # fmt: skip
+    if not rows:
+        return None
+    apart = _told_apart(_distinct(rows, "series"), _distinct(rows, "arm"))
+    shape = {"shape": alt.Shape("series:N", legend=None)} if "strokeDash" in apart else {}
+    base = alt.Chart(alt.Data(values=rows)).encode(
+        x=alt.X(
+            "step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(padding=12, nice=False)
+        ),
+        detail="run:N",
+        color=apart["color"],
+        tooltip=[
+            "run:N",
+            "series:N",
+            "step:Q",
+            *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
+        ],
+    )
+    height = alt.Y("value:Q", title="share of problems", scale=alt.Scale(zero=False))
+    dash = {"strokeDash": apart["strokeDash"]} if "strokeDash" in apart else {}
+    band = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.55).encode(
+        y=alt.Y("low:Q", title="share of problems"), y2="high:Q"
+    )  # fmt: skip
+    chart = (
+        band
+        + base.mark_line(strokeWidth=2).encode(y=height, **dash)
+        + base.mark_point(filled=True, size=55).encode(y=height, **shape)
+    )
+    caption = "Bars are 95 % intervals over problems, of the scores whose error is known."
+    return Figure(name, f"Evaluation: {of}", caption, _finished(chart))
+
+
+def phases(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Seconds of each run by phase, one bar a run."""
+    import altair as alt
+
+    if not rows:
+        return None
+    order, runs = _distinct(rows, "phase"), _distinct(rows, "run")
+    chart = (
+        alt.Chart(alt.Data(values=[{**row, "order": order.index(row["phase"])} for row in rows]))
+        .mark_bar(height=26)
+        .encode(
+            x=alt.X("seconds:Q", title="seconds in all steps", stack="zero"),
+            y=alt.Y("run:N", title=None, sort=runs, axis=alt.Axis(labelLimit=160, labels=len(runs) > 1, ticks=False)),
+            color=alt.Color("phase:N", sort=order, legend=alt.Legend(orient="top", title=None)),
+            order="order:Q",
+            tooltip=["run:N", "phase:N", alt.Tooltip("seconds:Q", format=",.1f")],
+        )
+    )
+    caption = "Phases of a step follow each other; grading goes on beside decoding. Evaluations and checkpoints are not in it."
+    return Figure("phases", "Seconds by phase", caption, _finished(chart, height=70 + 36 * len(runs)))
+
+
+def comparison(rows: Sequence[Mapping[str, Any]], metric: str, name: str) -> Figure:
+    """Means of a study's arms with intervals over seeds, every seed, and the paper's number as a diamond."""
+    import altair as alt
+
+    part = [row for row in rows if row["metric"] == metric]
+    means = [{k: row.get(k) for k in ("label", "mean", "low", "high", "paper")} for row in part]
+    seeds = [{"label": row["label"], "seed": value} for row in part for value in row.get("seeds") or []]
+    y = alt.Y("label:N", title=None, sort=[row["label"] for row in part], axis=alt.Axis(labelLimit=200))
+    base = alt.Chart(alt.Data(values=means)).encode(y=y)
+    tips = ["label:N", *(alt.Tooltip(f"{n}:Q", format=".4g") for n in ("mean", "low", "high", "paper"))]
+    x = lambda column: alt.X(f"{column}:Q", title=metric, scale=alt.Scale(zero=False))
+    layers = [
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=3, opacity=0.5)
+        .encode(x=x("low"), x2="high:Q"),
+        alt.Chart(alt.Data(values=seeds)).mark_tick(thickness=2, size=14, opacity=0.6).encode(y=y, x=x("seed")),
+        base.mark_point(filled=True, size=90).encode(x=x("mean"), tooltip=tips),
+        base.transform_filter("isValid(datum.paper)")
+        .mark_point(shape="diamond", size=90)
+        .encode(x=x("paper"), tooltip=tips),
+    ]
+    caption = "Dot: mean over seeds. Bar: its interval. Ticks: seeds. Open diamond: the paper's number, of its own model and data."
+    return Figure(name, metric, caption, _finished(alt.layer(*layers), height=60 + 34 * len(part)))
+
+
+def _finished(chart: Any, height: int = 240) -> dict[str, Any]:
+    """A chart as wide as its place, as JSON."""
+    return chart.properties(width="container", height=height, autosize={"type": "fit", "contains": "padding"}).to_dict()
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return list(dict.fromkeys(row[name] for row in rows))
