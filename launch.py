@@ -73,7 +73,15 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
 
 def run_job(launch: Launch, config: Config, stop: Stop) -> None:
     """Does the job, in the run's directory."""
-    workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
+    if not launch.config and launch.job != "report":
+        raise ValueError(f"--job {launch.job} needs a --config; name one of {ROOT / 'configs'}, or a file of your own")
+    if len(launch.workdir) > 1 and launch.job != "report":
+        raise ValueError(
+            f"--workdir has {len(launch.workdir)} directories; --job {launch.job} takes one, report several"
+        )
+    if not (launch.workdir or launch.config):
+        raise ValueError("--job report needs a --workdir, or the --config of a run in runs/")
+    workdir = path_of(launch.workdir[0]) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
     import_module(f"jobs.{launch.job}").run(launch, config, workdir, stop)
 
 

@@ -124,7 +124,8 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
-        some = experience.problems[: config.train.sample_rows]
+        rows = config.train.sample_rows
+        some = experience.problems[: rows if rows >= 0 else None]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
         del experience
@@ -204,6 +205,7 @@ def train_step(
     if not metrics["update/skipped"]:
         metrics["tokens_per_s/train"] = metrics["train/tokens"] / clock.seconds["update"]
     metrics["memory/peak_gb"] = peak_gb()
+    metrics["devices"] = float(jax.device_count())
     return state, metrics, experience
 
 

@@ -10,15 +10,16 @@ from igrpo_jax.edges.preemption import GRACE
 class Launch:
     """Where and how to run; what to run is in the config."""
 
-    config: str
-    """Path of a config file with `get_config()`; a bare name is sought in configs/ too."""
+    config: str = ""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Only a report needs none."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
-    workdir: str = ""
-    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>."""
+    workdir: tuple[str, ...] = ()
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>. A
+    report takes several, or a study's."""
     job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
-    export the checkpoint for transformers; report: show a run."""
+    export the checkpoint for transformers; report: runs as a page, report/report.html in the workdir."""
     topology: str = "local"
     """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0
@@ -34,3 +35,9 @@ class Launch:
     """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""
+    out: str = ""
+    """Directory that a report is written to. Default: report in the workdir, runs/report for several."""
+    watch: bool = False
+    """Write the report anew every minute while a run goes on."""
+    gpu_hour_price: float = 0
+    """What one device costs an hour, in any money; the report then says what the runs have cost."""

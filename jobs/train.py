@@ -11,6 +11,7 @@ from jobs.arguments import Launch
 from jobs.devices import devices
 from jobs.export import write_export
 from jobs.parts import assemble, initial_policy, read_data
+from jobs.report import report_on
 
 
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
@@ -43,7 +44,10 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
-            log = RunLog(workdir, steps=config.train.steps, completed=checkpoints.latest() or 0)
+            settings = config.train
+            log = RunLog(
+                workdir, steps=settings.steps, completed=checkpoints.latest() or 0, samples_mb=settings.samples_mb
+            )
         log.console.print(overview(parts))
         try:
             initial = partial(initial_policy, config, layout, found)
@@ -55,5 +59,7 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
         write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
+        if config.train.report:
+            log.say(report_on(workdir))
     if checkpoints.unsaved:
         raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")

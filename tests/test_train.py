@@ -58,7 +58,16 @@ def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
 
 def lasting(record: dict) -> dict:
     """A record without what differs from run to run or mesh to mesh: times, memory, compilations, padding."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
+    fleeting = (
+        "time/",
+        "tokens_per_s/",
+        "step_time",
+        "memory/",
+        "compile/",
+        "sampling/row_",
+        "train/padding_",
+        "devices",
+    )
     return {name: value for name, value in record.items() if not name.startswith(fleeting)}
 
 

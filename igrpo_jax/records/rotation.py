@@ -1,6 +1,7 @@
-"""Samples in files of bounded size: when one is full the next begins, and the oldest go when all together are too large.
+"""Samples in files of bounded size: when one is full the next begins, and the oldest go when there is no room.
 
-What is kept hangs on steps and sizes alone, so a run that is killed and resumed keeps the same.
+What is kept hangs on steps and sizes alone, so a run that is killed and resumed ends with the same files; unless the
+samples of more than the room hold since the checkpoint that it resumes from, for then it begins with a new file.
 """
 
 import re

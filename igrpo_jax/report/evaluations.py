@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.report.runs import Record, Recorded
+from igrpo_jax.report.series import is_number
 
 WIDTH = 1.96
 """Standard errors on either side that hold 95 % of a normal distribution."""
@@ -56,18 +57,18 @@ def _of_line(run: Recorded, record: Record) -> Iterator[Score]:
     if record.get("select"):
         mode += f", {printable(str(record['select']))}{' (sees the gold answer)' if record.get('gold') else ''}"
     names = {"temperature": "temperature", "top_p": "top-p", "max_completion_length": "tokens at most", "n": "samples"}
-    settings = [f"{words} {record[name]:g}" for name, words in names.items() if _finite(record.get(name))]
-    if _finite(record.get("sampled_tokens")):
+    settings = [f"{words} {record[name]:g}" for name, words in names.items() if is_number(record.get(name))]
+    if is_number(record.get("sampled_tokens")):
         settings.append(f"{record['sampled_tokens']:,.0f} tokens sampled")
     for metric, value in record["scores"].items():
-        if re.fullmatch(r"(?:.+/)?(?:avg|pass|maj)@\d+", metric) and _finite(value):
+        if re.fullmatch(r"(?:.+/)?(?:avg|pass|maj)@\d+", metric) and is_number(value):
             error = record["scores"].get(f"{metric}_stderr", by_problem_error(metric, record.get("by_problem")))
             yield _score(run, record["step"], record["set"], mode, metric, value, error, ", ".join(settings))
 
 
 def _of_metrics(run: Recorded, record: Record) -> Iterator[Score]:
     for name, value in record.items():
-        if (found := _NAME.match(name)) and _finite(value):
+        if (found := _NAME.match(name)) and is_number(value):
             mode = "refined" if found["mode"] else "bare"
             yield _score(
                 run, record["step"], found["set"], mode, found["metric"], value, record.get(f"{name}_stderr"), ""
@@ -94,13 +95,9 @@ def by_problem_error(metric: str, rows: Any) -> float | None:
 def _score(
     run: Recorded, step: int, of: str, mode: str, metric: str, value: float, error: float | None, settings: str
 ) -> Score:
-    half = WIDTH * error if _finite(error) else None
+    half = WIDTH * error if is_number(error) else None
     low, high = (None, None) if half is None else (max(value - half, 0.0), min(value + half, 1.0))
     return Score(run.name, run.arm, step, printable(of), mode, printable(metric), value, low, high, settings)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def newest(scores: Sequence[Score]) -> list[Score]:

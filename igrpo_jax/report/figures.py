@@ -26,18 +26,18 @@ class Figure(NamedTuple):
 
 
 def curves(points: Sequence[Mapping[str, Any]], spec: Curves) -> Figure | None:
-    """Lines over training steps; None where there is nothing to draw.
+    """Lines over training steps; None where there is nothing to draw, or all is 0.
 
     One run's curves differ in color; of several runs, runs (or arms) do, and curves are dashed.
     """
     import altair as alt
 
-    if not points:
+    if not any(point["value"] for point in points):
         return None
     names, arms = _distinct(points, "series"), _distinct(points, "arm")
-    encoding: dict[str, Any] = {
+    encoding: Any = {
         "x": alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False)),
-        "y": alt.Y("value:Q", title=spec.axis, scale=alt.Scale(zero=False, nice=True)),
+        "y": alt.Y("value:Q", title=spec.axis, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g")),
         "detail": "run:N",
         "tooltip": [
             alt.Tooltip("run:N"),
@@ -46,22 +46,25 @@ def curves(points: Sequence[Mapping[str, Any]], spec: Curves) -> Figure | None:
             alt.Tooltip("value:Q", format=".4g"),
         ],
     }
-    encoding |= _told_apart(names, arms)
-    base = alt.Chart(alt.Data(values=list(points))).encode(**encoding)
+    apart = _told_apart(names, arms)
+    base = alt.Chart(alt.Data(values=list(points))).encode(**encoding, color=apart.pop("color"))
     many = len(points) / (len(names) * len(_distinct(points, "run"))) > FEW
     marks = base.mark_point(filled=True, size=60 if many else 26, opacity=0 if many else 1)
-    return Figure(spec.name, spec.title, spec.caption, _finished(base.mark_line(strokeWidth=2, clip=True) + marks))
+    return Figure(
+        spec.name, spec.title, spec.caption, _finished(base.mark_line(strokeWidth=2, clip=True).encode(**apart) + marks)
+    )
 
 
 def _told_apart(names: Sequence[str], arms: Sequence[str]) -> dict[str, Any]:
     import altair as alt
 
-    top = alt.Legend(orient="top", title=None, labelLimit=260, columns=0)
+    top = alt.Legend(orient="top", title=None, labelLimit=260, columns=3, symbolOpacity=1)
+    dashes = alt.Legend(orient="top", title=None, labelLimit=260, columns=3, symbolType="stroke")
     if len(arms) < 2:
         return {"color": alt.Color("series:N", sort=list(names), legend=top if len(names) > 1 else None)}
     apart: dict[str, Any] = {"color": alt.Color("arm:N", sort=list(arms), legend=top)}
     if len(names) > 1:
-        apart["strokeDash"] = alt.StrokeDash("series:N", sort=list(names), legend=top)
+        apart["strokeDash"] = alt.StrokeDash("series:N", sort=list(names), legend=dashes)
     return apart
 
 
@@ -70,13 +73,14 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     import altair as alt
 
     rows = [
-        {"run": s.run, "arm": s.arm, "step": s.step, "series": f"{s.metric} {s.mode}", "value": s.value, "low": s.low, "high": s.high}
-        for s in scores if s.set == of and not s.metric.startswith("pass@1")
-    ]  # fmt: skip
+        s._asdict() | {"series": f"{s.metric} {s.mode}"}
+        for s in scores
+        if s.set == of and s.metric.rpartition("/")[2] != "pass@1"  # which is avg@n
+    ]
     if not rows:
         return None
     apart = _told_apart(_distinct(rows, "series"), _distinct(rows, "arm"))
-    shape = {"shape": alt.Shape("series:N", legend=None)} if "strokeDash" in apart else {}
+    shape: Any = {"shape": alt.Shape("series:N", legend=None)} if "strokeDash" in apart else {}
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X(
             "step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(padding=12, nice=False)
@@ -91,7 +95,7 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
         ],
     )
     height = alt.Y("value:Q", title="share of problems", scale=alt.Scale(zero=False))
-    dash = {"strokeDash": apart["strokeDash"]} if "strokeDash" in apart else {}
+    dash: Any = {"strokeDash": apart["strokeDash"]} if "strokeDash" in apart else {}
     band = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.55).encode(
         y=alt.Y("low:Q", title="share of problems"), y2="high:Q"
     )  # fmt: skip
@@ -117,12 +121,12 @@ def phases(rows: Sequence[Mapping[str, Any]]) -> Figure | None:
         .encode(
             x=alt.X("seconds:Q", title="seconds in all steps", stack="zero"),
             y=alt.Y("run:N", title=None, sort=runs, axis=alt.Axis(labelLimit=160, labels=len(runs) > 1, ticks=False)),
-            color=alt.Color("phase:N", sort=order, legend=alt.Legend(orient="top", title=None)),
+            color=alt.Color("phase:N", sort=order, legend=alt.Legend(orient="top", title=None, columns=3)),
             order="order:Q",
             tooltip=["run:N", "phase:N", alt.Tooltip("seconds:Q", format=",.1f")],
         )
     )
-    caption = "Phases of a step follow each other; grading goes on beside decoding. Evaluations and checkpoints are not in it."
+    caption = "Phases follow each other; grading goes on beside decoding. Evaluations and checkpoints are not in it."
     return Figure("phases", "Seconds by phase", caption, _finished(chart, height=70 + 36 * len(runs)))
 
 
@@ -147,11 +151,11 @@ def comparison(rows: Sequence[Mapping[str, Any]], metric: str, name: str) -> Fig
         .mark_point(shape="diamond", size=90)
         .encode(x=x("paper"), tooltip=tips),
     ]
-    caption = "Dot: mean over seeds. Bar: its interval. Ticks: seeds. Open diamond: the paper's number, of its own model and data."
+    caption = "Dot: mean over seeds. Bar: its interval. Ticks: seeds. Diamond: the paper's, of its own model and data."
     return Figure(name, metric, caption, _finished(alt.layer(*layers), height=60 + 34 * len(part)))
 
 
-def _finished(chart: Any, height: int = 240) -> dict[str, Any]:
+def _finished(chart: Any, height: int = 280) -> dict[str, Any]:
     """A chart as wide as its place, as JSON."""
     return chart.properties(width="container", height=height, autosize={"type": "fit", "contains": "padding"}).to_dict()
 

@@ -74,7 +74,7 @@ def vega() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, made from what is installed."""
     import vl_convert
 
-    return _closed(vl_convert.javascript_bundle(vl_version=vega_lite()))
+    return _closed(vl_convert.javascript_bundle(snippet="window.vegaEmbed = vegaEmbed;", vl_version=vega_lite()))
 
 
 def vega_lite() -> str:

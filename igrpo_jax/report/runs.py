@@ -22,7 +22,7 @@ class Recorded(NamedTuple):
       name: what it is called in the report; no two are called the same.
       arm: what it is one of several of, an arm of a study; the name elsewhere.
       workdir: where it is.
-      settings: what config.json says, by `section.field`; the model's are under `architecture.`, sources under `source.`.
+      settings: what config.json says, by `section.field`; the model is under `architecture.`, sources under `source.`.
       steps: metrics of training steps, oldest first, each step once.
       evaluations: metrics that begin with `eval/`, oldest first.
       scores: lines of eval.jsonl, oldest first.
@@ -45,9 +45,9 @@ class Recorded(NamedTuple):
         planned = self.settings.get("train.steps")
         if not isinstance(planned, int):
             return f"step {done}" + (", running" if self.live else "")
-        if self.live:
-            return f"running, step {done} of {planned}"
-        return f"finished, {done} steps" if done >= planned else f"stopped at step {done} of {planned}"
+        if done >= planned:
+            return f"finished, {done} steps"
+        return f"running, step {done} of {planned}" if self.live else f"stopped at step {done} of {planned}"
 
 
 def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = "") -> Recorded | None:
@@ -81,6 +81,11 @@ def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = ""
         scores,
         held(workdir),
     )
+
+
+def living(workdirs: Sequence[Path]) -> bool:
+    """Whether a run is writing in one of these directories, or in one of the runs of a study there."""
+    return any(held(workdir) or any(map(held, workdir.glob("*/seed-*"))) for workdir in workdirs)
 
 
 def names_of(workdirs: Sequence[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Samples packed for the page's reader: columns to filter by, and texts in compressed chunks that are opened as needed."""
+"""Samples packed for the page's reader: columns to filter by, and texts in compressed chunks, opened as needed."""
 
 import base64
 import gzip

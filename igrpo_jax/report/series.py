@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from igrpo_jax.report.runs import Recorded
 
@@ -32,8 +32,9 @@ class Curves(NamedTuple):
 
 LEARNING = (
     Curves(
-        "reward", "Reward", "Mean reward of a step. Refinements see a draft, so theirs is no measure of the bare policy; "
-        "the drafts' is.", "mean reward",
+        "reward", "Reward",
+        "Mean reward of a step. Refinements see a draft, so theirs is no measure of the bare policy; the drafts' is.",
+        "mean reward",
         {"reward": TRAINED, "draft/reward": "drafts", "draft/reward_best": "best draft"},
     ),
     Curves(
@@ -44,15 +45,19 @@ LEARNING = (
         "clipped", "Cut off", "Share of completions that reached the limit of tokens before they ended.", "share",
         {"completions/clipped_ratio": TRAINED, "draft/completions/clipped_ratio": "drafts"},
     ),
-    Curves("entropy", "Entropy", "Mean entropy of the policy in the tokens trained on.", "nats a token", {"entropy": "entropy"}),
+    Curves(
+        "entropy", "Entropy", "Mean entropy of the policy in the tokens trained on.", "nats a token",
+        {"entropy": "entropy"},
+    ),
     Curves(
         "gradient", "Gradient norm", "Before clipping. Steps in which no group had spread have none.", "norm",
         {"grad_norm": "gradient norm"},
     ),
     Curves("kl", "KL", "Divergence from the initial policy.", "nats a token", {"kl": "KL"}),
     Curves(
-        "difference", "Sampler and trainer", "Mean distance of their log-probabilities of the same tokens; rounding, as "
-        "long as it stays flat.", "nats a token", {"sampling/logp_difference/mean": "distance"},
+        "difference", "Sampler and trainer",
+        "Mean distance of their log-probabilities of the same tokens; rounding, as long as it stays flat.",
+        "nats a token", {"sampling/logp_difference/mean": "distance"},
     ),
 )  # fmt: skip
 """Figures of what is learned."""
@@ -71,7 +76,10 @@ REFINING = (
             "draft/frac_reward_zero_std": "groups of drafts",
         },
     ),
-    Curves("gain", "Gain", "Mean reward of the refinements less that of the draft they saw.", "reward", {"refine/gain": "gain"}),
+    Curves(
+        "gain", "Gain", "Mean reward of the refinements less that of the draft they saw.", "reward",
+        {"refine/gain": "gain"},
+    ),
 )  # fmt: skip
 """Figures of what the second stage does."""
 
@@ -80,7 +88,10 @@ COST = (
         "tokens", "Tokens a second", "Sampled: of all stages. Trained: completion tokens.", "tokens a second",
         {"tokens_per_s/sample": "sampled", "tokens_per_s/train": "trained"},
     ),
-    Curves("step_time", "Seconds a step", "Wall time; evaluations and checkpoints are between steps.", "seconds", {"step_time": "step"}),
+    Curves(
+        "step_time", "Seconds a step", "Wall time; evaluations and checkpoints are between steps.", "seconds",
+        {"step_time": "step"},
+    ),
     Curves("memory", "Peak memory", "Of the first process so far.", "GB", {"memory/peak_gb": "peak"}),
 )  # fmt: skip
 """Figures of what it costs."""
@@ -120,7 +131,7 @@ def thinned(pairs: Sequence[tuple[float, float]], most: int = MOST) -> list[tupl
     return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a metric is there: neither missing nor what is not finite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 

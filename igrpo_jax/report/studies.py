@@ -45,22 +45,23 @@ def read_study(root: Path, say: Callable[[str], None]) -> Study | None:
     labels = {arm: _label(arm, spec) for arm, spec in arms.items()}
     found = read_json(root / "comparison.json", about)
     runs = [read for entry in plan["runs"] if (read := _run(root, entry, labels, about)) is not None]
-    budget = found.get("budget") if isinstance(found.get("budget"), dict) else {}
+    budget = found["budget"] if isinstance(found.get("budget"), dict) else {}
+    shown = lambda arm: labels.get(arm, printable(str(arm)))
     return Study(
         title=printable(str(plan.get("title") or plan.get("name") or root.name)),
-        rows=[row | {"label": labels.get(row["arm"], printable(str(row["arm"])))} for row in _rows(found, "rows", about)],
+        rows=[row | {"label": shown(row["arm"])} for row in _rows(found, "rows", about)],
         differences=[
-            row | {"label": labels.get(row["arm"], printable(str(row["arm"]))),
-                   "against": labels.get(row.get("against"), printable(str(row.get("against"))))}
+            row | {"label": shown(row["arm"]), "against": shown(row.get("against"))}
             for row in _rows(found, "differences", about)
         ],
         budget=printable(str(budget.get("matched", plan.get("budget", "")))),
         spent={
-            labels.get(arm, printable(str(arm))): {printable(str(k)): v for k, v in spent.items() if is_number(v)}
-            for arm, spent in (budget.get("by_arm") or {}).items() if isinstance(spent, dict)
+            shown(arm): {printable(str(name)): value for name, value in spent.items() if is_number(value)}
+            for arm, spent in (budget.get("by_arm") or {}).items()
+            if isinstance(spent, dict)
         },
         runs=runs,
-    )  # fmt: skip
+    )
 
 
 def _label(arm: str, spec: Any) -> str:

@@ -122,7 +122,7 @@ def configs(runs: Sequence[Recorded]) -> tuple[list[str], list[Row]]:
 
 
 def unlike(runs: Sequence[Recorded]) -> str:
-    """In what settings the runs are different experiments, as a line; empty where they are one, or the config is unknown."""
+    """In what settings the runs are different experiments, as a line; empty where they are not, as far as is known."""
     names = [printable(name) for name in differences(runs)]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     return f"these runs differ in {', '.join(names[:8])}{more}; see the configs below" if names else ""

@@ -1,10 +1,11 @@
 """Runs in, a page and its figures out."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.records.writer import replace_whole
 from igrpo_jax.report import figures, series, tables
 from igrpo_jax.report.evaluations import Score, newest, scores_of
@@ -24,6 +25,8 @@ SECTIONS = {
 WIDTH = 560
 """Of figures in files, in points."""
 
+ENDS = ("first steps", "last steps")
+
 
 class Content(NamedTuple):
     """What a report shows."""
@@ -34,7 +37,7 @@ class Content(NamedTuple):
     notes: list[str]
 
 
-def write_report(workdirs: Sequence[Path], out: Path, *, price: float = 0.0) -> Path:
+def write_report(workdirs: Sequence[Path], out: Path, *, price: float = 0.0) -> tuple[Path, list[str]]:
     """Writes report.html and figures/*.svg and *.png into a directory; what cannot be read is left out and named.
 
     Args:
@@ -43,7 +46,7 @@ def write_report(workdirs: Sequence[Path], out: Path, *, price: float = 0.0) -> 
       price: of one device for one hour; 0 shows no money.
 
     Returns:
-      The page's path.
+      The page's path, and what it says was left out.
 
     Raises:
       ValueError: there is nothing to show.
@@ -55,7 +58,7 @@ def write_report(workdirs: Sequence[Path], out: Path, *, price: float = 0.0) -> 
     write_figures(shown, out / "figures")
     path = out / "report.html"
     replace_whole(path, page.encode())
-    return path
+    return path, content.notes
 
 
 def read(workdirs: Sequence[Path]) -> Content:
@@ -97,15 +100,16 @@ def lay_out(content: Content, price: float) -> tuple[str, list[Figure]]:
     shown = [figure for group in groups.values() for figure in group] + (compared["figures"] if compared else [])
     heads, settings = tables.configs(runs)
     context = groups | {
-        "title": content.study.title if content.study else ", ".join(run.name for run in runs[:3]) + (" and more" if len(runs) > 3 else ""),
+        "title": content.study.title if content.study else _title(runs),
         "runs": runs,
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "sections": [(name, words) for name, words in SECTIONS.items() if compared or name != "comparison"],
         "notes": content.notes,
         "names": [run.name for run in runs],
-        "summary_heads": [f"{run.name}: {end}" if len(runs) > 1 else end for run in runs for end in ("first steps", "last steps")],
+        "summary_heads": [f"{run.name}: {end}" if len(runs) > 1 else end for run in runs for end in ENDS],
         "summary": tables.summary(runs),
         "study": compared,
+        "score_heads": ["step", "score", "95 % interval", *["sampled with"] * any(s.settings for s in scores)],
         "scores": [_score_row(score, len(runs) > 1) for score in newest(scores)],
         "cost": tables.cost(runs, price),
         "price": price,
@@ -115,6 +119,10 @@ def lay_out(content: Content, price: float) -> tuple[str, list[Figure]]:
         "count": content.samples.count,
     }  # fmt: skip
     return render(context, shown, content.samples.packed_index, content.samples.chunks), shown
+
+
+def _title(runs: Sequence[Recorded]) -> str:
+    return ", ".join(run.name for run in runs[:3]) + (" and more" if len(runs) > 3 else "")
 
 
 def write_figures(shown: Sequence[Figure], folder: Path) -> None:
@@ -164,20 +172,29 @@ def _comparison(study: Study) -> dict[str, Any]:
     """A study's tables and figures."""
     metrics = dict.fromkeys(row["metric"] for row in study.rows)
     quantities = list(dict.fromkeys(name for spent in study.spent.values() for name in spent))
-    interval = lambda row: (
-        f"{number(row.get('low'))} to {number(row.get('high'))}" if row.get("low") is not None else ""
-    )
     return {
         "figures": [figures.comparison(study.rows, metric, f"comparison-{k}") for k, metric in enumerate(metrics, 1)],
-        "rows": [
-            Row(f"{row['label']}: {row['metric']}", [number(row["mean"]), interval(row), str(len(row.get("seeds") or [])), number(row.get("paper"))])
-            for row in study.rows
-        ],
+        "rows": [Row(f"{row['label']}: {row['metric']}", _mean_cells(row)) for row in study.rows],
         "differences": [
-            Row(f"{row['label']} less {row['against']}: {row['metric']}", [number(row["mean"]), interval(row), str(row.get("verdict") or "")])
+            Row(
+                f"{row['label']} less {row['against']}: {row['metric']}",
+                [number(row["mean"]), _interval(row), printable(str(row.get("verdict") or ""))],
+            )
             for row in study.differences
         ],
         "budget": f"What each arm took; matched: {study.budget}." if study.budget else "What each arm took.",
         "spent_heads": quantities,
         "spent": [Row(label, [number(spent.get(name)) for name in quantities]) for label, spent in study.spent.items()],
-    }  # fmt: skip
+    }
+
+
+def _mean_cells(row: Mapping[str, Any]) -> list[str]:
+    seeds = row.get("seeds")
+    paper = row.get("paper")
+    count = str(len(seeds)) if isinstance(seeds, list) else ""
+    return [number(row["mean"]), _interval(row), count, number(paper if series.is_number(paper) else None)]
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row.get("low"), row.get("high")
+    return f"{number(low)} to {number(high)}" if series.is_number(low) and series.is_number(high) else ""

@@ -129,7 +129,16 @@ def _marked(mark: str) -> list[str]:
 
 def records(workdir: Path) -> list[dict]:
     """metrics.jsonl without what differs from run to run: times, memory, compilations."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
+    fleeting = (
+        "time/",
+        "tokens_per_s/",
+        "step_time",
+        "memory/",
+        "compile/",
+        "sampling/row_",
+        "train/padding_",
+        "devices",
+    )
     lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return [{k: v for k, v in json.loads(line).items() if not k.startswith(fleeting)} for line in lines]
 

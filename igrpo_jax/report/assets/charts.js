@@ -9,7 +9,7 @@
     return {
       background: "transparent", font: "system-ui, sans-serif", view: { stroke: null },
       axis: { ...words, gridColor: color("--line"), domainColor: color("--line"), tickColor: color("--line"), labelOverlap: true },
-      legend: { ...words, labelColor: color("--ink"), symbolStrokeWidth: 2.5 },
+      legend: { ...words, labelColor: color("--ink"), symbolStrokeWidth: 2.5, symbolBaseStrokeColor: color("--ink"), layout: { top: { direction: "vertical", anchor: "start" } } },
       range: { category: charts.colors[dark.matches ? "dark" : "light"] },
       rule: { color: color("--ink") }, point: { color: color("--accent") }, tick: { color: color("--accent") },
     };

@@ -33,7 +33,7 @@ function completionCard(one, k, { draft, chosen, query, diff }) {
   if (rewards.length > 1) about.append(element("span", {}, `(${rewards.map(([n, v]) => `${printable(n)} ${v === null ? "\u2013" : REWARD(v)}`).join(", ")})`));
   if (typeof one.advantage === "number") about.append(element("span", {}, `advantage ${one.advantage > 0 ? "+" : ""}${one.advantage.toFixed(2)}`));
   if (one.reason) about.append(tag(one.reason, /^(timeout|error|memory)/.test(one.reason) ? "bad" : "", "why it was graded so"));
-  if (one.parsed !== null && one.parsed !== undefined) about.append(element("span", {}, "read as ", element("b", { className: "text" }, ...nodes(String(one.parsed), query))));
+  if (one.parsed !== null && one.parsed !== undefined) about.append(element("span", {}, "read as ", element("b", { className: "word" }, ...nodes(String(one.parsed), query))));
   if (typeof one.tokens === "number") about.append(element("span", {}, `${one.tokens} tokens`));
   if (one.ended === false) about.append(tag("cut off", "warn", "reached the limit of tokens"));
   if (chosen) about.append(tag("chosen draft", "accent", "stood in the next stage's prompt"));
@@ -57,7 +57,7 @@ function detailOf(record, { step, run, source, holds, query, diff }) {
       element("span", { className: "grow" }), ...holds.map((name) => tag(name, TONES[name]))),
     element("div", { className: "question text", dir: "auto" }, ...nodes(record.question, query)),
   ];
-  if (record.gold !== null && record.gold !== undefined) made.push(element("div", { className: "gold" }, "gold answer ", element("b", { className: "text" }, ...nodes(String(record.gold), query))));
+  if (record.gold !== null && record.gold !== undefined) made.push(element("div", { className: "gold" }, "gold answer ", element("b", { className: "word" }, ...nodes(String(record.gold), query))));
   record.stages.forEach((stage, s) => {
     const draft = draftOf(record, stage), part = element("div", { className: "stage" }, element("h3", {}, names[s]));
     if (draft && !Array.isArray(stage.draft)) {
