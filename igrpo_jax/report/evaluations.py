@@ -93,11 +93,18 @@ def by_problem_error(metric: str, rows: Any) -> float | None:
 
 
 def _score(
-    run: Recorded, step: int, of: str, mode: str, metric: str, value: float, error: float | None, settings: str
+    run: Recorded,
+    step: int,
+    of: str,
+    mode: str,
+    metric: str,
+    value: float | int,
+    error: float | int | None,
+    settings: str,
 ) -> Score:
     half = WIDTH * error if is_number(error) else None
     low, high = (None, None) if half is None else (max(value - half, 0.0), min(value + half, 1.0))
-    return Score(run.name, run.arm, step, printable(of), mode, printable(metric), value, low, high, settings)
+    return Score(run.name, run.arm, step, printable(of), mode, printable(metric), float(value), low, high, settings)
 
 
 def newest(scores: Sequence[Score]) -> list[Score]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from igrpo_jax.report.evaluations import Score
-from igrpo_jax.report.series import Curves
+from igrpo_jax.report.series import Curves, is_number
 
 FEW = 60
 """Points of a curve up to which each is marked."""
@@ -96,14 +96,11 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     )
     height = alt.Y("value:Q", title="share of problems", scale=alt.Scale(zero=False))
     dash: Any = {"strokeDash": apart["strokeDash"]} if "strokeDash" in apart else {}
-    band = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2, opacity=0.55).encode(
-        y=alt.Y("low:Q", title="share of problems"), y2="high:Q"
-    )  # fmt: skip
-    chart = (
-        band
-        + base.mark_line(strokeWidth=2).encode(y=height, **dash)
-        + base.mark_point(filled=True, size=55).encode(y=height, **shape)
-    )
+    chart = base.mark_line(strokeWidth=2).encode(y=height, **dash)
+    chart += base.mark_point(filled=True, size=55).encode(y=height, **shape)
+    if known := [row for row in rows if row["low"] is not None]:
+        bars = base.properties(data=alt.Data(values=known)).mark_rule(strokeWidth=2, opacity=0.55)
+        chart = bars.encode(y=alt.Y("low:Q", title="share of problems"), y2="high:Q") + chart
     caption = "Bars are 95 % intervals over problems, of the scores whose error is known."
     return Figure(name, f"Evaluation: {of}", caption, _finished(chart))
 
@@ -138,21 +135,20 @@ def comparison(rows: Sequence[Mapping[str, Any]], metric: str, name: str) -> Fig
     means = [{k: row.get(k) for k in ("label", "mean", "low", "high", "paper")} for row in part]
     seeds = [{"label": row["label"], "seed": value} for row in part for value in row.get("seeds") or []]
     y = alt.Y("label:N", title=None, sort=[row["label"] for row in part], axis=alt.Axis(labelLimit=200))
-    base = alt.Chart(alt.Data(values=means)).encode(y=y)
-    tips = ["label:N", *(alt.Tooltip(f"{n}:Q", format=".4g") for n in ("mean", "low", "high", "paper"))]
     x = lambda column: alt.X(f"{column}:Q", title=metric, scale=alt.Scale(zero=False))
-    layers = [
-        base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=3, opacity=0.5)
-        .encode(x=x("low"), x2="high:Q"),
-        alt.Chart(alt.Data(values=seeds)).mark_tick(thickness=2, size=14, opacity=0.6).encode(y=y, x=x("seed")),
-        base.mark_point(filled=True, size=90).encode(x=x("mean"), tooltip=tips),
-        base.transform_filter("isValid(datum.paper)")
-        .mark_point(shape="diamond", size=90)
-        .encode(x=x("paper"), tooltip=tips),
-    ]
+    of = lambda values: alt.Chart(alt.Data(values=values)).encode(
+        y=y, tooltip=["label:N", *(alt.Tooltip(f"{n}:Q", format=".4g") for n in ("mean", "low", "high", "paper"))]
+    )
+    chart = of(means).mark_point(filled=True, size=90).encode(x=x("mean"))
+    if bars := [row for row in means if is_number(row["low"]) and is_number(row["high"])]:
+        chart = of(bars).mark_rule(strokeWidth=3, opacity=0.5).encode(x=x("low"), x2="high:Q") + chart
+    if seeds:
+        ticks = alt.Chart(alt.Data(values=seeds)).mark_tick(thickness=2, size=14, opacity=0.6)
+        chart += ticks.encode(y=y, x=x("seed"), tooltip=["label:N", "seed:Q"])
+    if papers := [row for row in means if is_number(row["paper"])]:
+        chart += of(papers).mark_point(shape="diamond", size=90).encode(x=x("paper"))
     caption = "Dot: mean over seeds. Bar: its interval. Ticks: seeds. Diamond: the paper's, of its own model and data."
-    return Figure(name, metric, caption, _finished(alt.layer(*layers), height=60 + 34 * len(part)))
+    return Figure(name, metric, caption, _finished(chart, height=60 + 34 * len(part)))
 
 
 def _finished(chart: Any, height: int = 280) -> dict[str, Any]:

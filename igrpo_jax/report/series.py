@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeGuard
 
 from igrpo_jax.report.runs import Recorded
 
+Point = tuple[float | int, float | int]
+
 MOST = 400
 """Points of a curve; of a longer one the means of equally long stretches are shown."""
 
@@ -118,7 +120,7 @@ def points(runs: Sequence[Recorded], curves: Curves) -> list[dict[str, Any]]:
     return found
 
 
-def thinned(pairs: Sequence[tuple[float, float]], most: int = MOST) -> list[tuple[float, float]]:
+def thinned(pairs: Sequence[Point], most: int = MOST) -> list[Point]:
     """At most so many points: the means of stretches of equal length.
 
     >>> thinned([(1, 0.0), (2, 1.0), (3, 5.0)], most=2)

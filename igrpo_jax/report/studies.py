@@ -25,7 +25,7 @@ class Study(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
     differences: Sequence[Mapping[str, Any]]
     budget: str
-    spent: Mapping[str, Mapping[str, float]]
+    spent: Mapping[str, Mapping[str, float | int]]
     runs: Sequence[Recorded]
 
 

@@ -1,5 +1,6 @@
 """The report's tables as plain data: what a run came to, what it cost, and in what configs differ."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -72,7 +73,7 @@ def phases(runs: Sequence[Recorded]) -> list[dict[str, Any]]:
     return [row for row in found if row["seconds"] > 0]
 
 
-def cost(runs: Sequence[Recorded], price: float) -> list[Row]:
+def cost(runs: Sequence[Recorded], price: float | int) -> list[Row]:
     """A row a quantity, a cell a run.
 
     Args:
@@ -80,7 +81,7 @@ def cost(runs: Sequence[Recorded], price: float) -> list[Row]:
       price: of one device for one hour, in whatever money; 0 where none is given.
     """
     hours = [_sum(run, "step_time") / HOUR for run in runs]
-    device_hours = [sum(_of(r, "step_time") * devices(r) for r in run.steps) / HOUR for run in runs]
+    device_hours = [math.fsum(_of(r, "step_time") * devices(r) for r in run.steps) / HOUR for run in runs]
     phase = {words: [f"{_sum(run, name):,.0f}" for run in runs] for name, words in PHASES.items()}
     rows = [
         Row("steps", [str(len(run.steps)) for run in runs]),
@@ -128,7 +129,7 @@ def unlike(runs: Sequence[Recorded]) -> str:
     return f"these runs differ in {', '.join(names[:8])}{more}; see the configs below" if names else ""
 
 
-def number(value: float | None) -> str:
+def number(value: float | int | None) -> str:
     """A cell of three digits after the point, or fewer where the number is large; blank for what is missing.
 
     >>> number(0.12345), number(1234.5), number(None)
@@ -147,7 +148,7 @@ def _text(value: Any) -> str:
 
 
 def _sum(run: Recorded, name: str) -> float:
-    return sum(_of(record, name) for record in run.steps)
+    return math.fsum(_of(record, name) for record in run.steps)
 
 
 def _of(record: Mapping[str, Any], name: str) -> float:

@@ -37,7 +37,7 @@ class Content(NamedTuple):
     notes: list[str]
 
 
-def write_report(workdirs: Sequence[Path], out: Path, *, price: float = 0.0) -> tuple[Path, list[str]]:
+def write_report(workdirs: Sequence[Path], out: Path, *, price: float | int = 0) -> tuple[Path, list[str]]:
     """Writes report.html and figures/*.svg and *.png into a directory; what cannot be read is left out and named.
 
     Args:
@@ -87,7 +87,7 @@ def read(workdirs: Sequence[Path]) -> Content:
     return Content(runs, study, pack(runs, notes.append), notes)
 
 
-def lay_out(content: Content, price: float) -> tuple[str, list[Figure]]:
+def lay_out(content: Content, price: float | int) -> tuple[str, list[Figure]]:
     """The page, and the figures in it."""
     runs, scores = content.runs, [score for run in content.runs for score in scores_of(run)]
     groups = {
@@ -99,6 +99,7 @@ def lay_out(content: Content, price: float) -> tuple[str, list[Figure]]:
     compared = _comparison(content.study) if content.study else None
     shown = [figure for group in groups.values() for figure in group] + (compared["figures"] if compared else [])
     heads, settings = tables.configs(runs)
+    described = any(score.settings for score in scores)
     context = groups | {
         "title": content.study.title if content.study else _title(runs),
         "runs": runs,
@@ -109,8 +110,8 @@ def lay_out(content: Content, price: float) -> tuple[str, list[Figure]]:
         "summary_heads": [f"{run.name}: {end}" if len(runs) > 1 else end for run in runs for end in ENDS],
         "summary": tables.summary(runs),
         "study": compared,
-        "score_heads": ["step", "score", "95 % interval", *["sampled with"] * any(s.settings for s in scores)],
-        "scores": [_score_row(score, len(runs) > 1) for score in newest(scores)],
+        "score_heads": ["step", "score", "95 % interval", *["sampled with"] * described],
+        "scores": [_score_row(score, len(runs) > 1, described) for score in newest(scores)],
         "cost": tables.cost(runs, price),
         "price": price,
         "config_heads": heads,
@@ -160,12 +161,11 @@ def _present(some: Sequence[Figure | None]) -> list[Figure]:
     return [figure for figure in some if figure]
 
 
-def _score_row(score: Score, several: bool) -> Row:
+def _score_row(score: Score, several: bool, settings: bool) -> Row:
     name = f"{score.set}: {score.metric} {score.mode}"
     interval = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
-    return Row(
-        f"{score.run}, {name}" if several else name, [str(score.step), f"{score.value:.3f}", interval, score.settings]
-    )
+    cells = [str(score.step), f"{score.value:.3f}", interval, *[score.settings] * settings]
+    return Row(f"{score.run}, {name}" if several else name, cells)
 
 
 def _comparison(study: Study) -> dict[str, Any]:

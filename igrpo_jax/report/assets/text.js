@@ -50,46 +50,54 @@ function nodes(text, query = "") {
 }
 
 // The difference of two texts by word: [kind, text] with kind "same", "gone" or "new". Lines are aligned first where
-// texts are too long to align all words.
+// what is between the same beginning and the same end is too long to align all words.
+const MOST = 9e6;
+
 function difference(before, after) {
-  const words = (text) => text.match(/\s*\S+|\s+$/g) ?? [];
-  const lines = (text) => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
-  const a = words(before), b = words(after);
-  if (a.length * b.length <= 4e6) return joined(aligned(a, b));
-  const rough = joined(aligned(lines(before), lines(after)));
-  const made = [];
+  return joined(aligned(words(before), words(after), byLines));
+}
+
+const words = (text) => text.match(/\s*\S+|\s+$/g) ?? [];
+const lines = (text) => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+const replaced = (a, b) => [...a.map((part) => ["gone", part]), ...b.map((part) => ["new", part])];
+
+function byLines(a, b) {
+  const rough = joined(aligned(lines(a.join("")), lines(b.join("")), replaced)), made = [];
   for (let k = 0; k < rough.length; k++) {
     const [kind, text] = rough[k], next = rough[k + 1];
-    const x = kind === "gone" && next?.[0] === "new" ? words(text) : [], y = x.length ? words(next[1]) : [];
-    if (x.length && x.length * y.length <= 4e6) { made.push(...joined(aligned(x, y))); k++; } else made.push([kind, text]);
+    if (kind === "gone" && next?.[0] === "new") made.push(...aligned(words(text), words(rough[++k][1]), replaced));
+    else made.push([kind, text]);
   }
   return made;
 }
 
-function aligned(a, b) {
+// The longest common subsequence of two lists of texts; `otherwise` has to do where that takes too long.
+function aligned(a, b, otherwise) {
   const same = (x, y) => x.trim() === y.trim();
   let head = 0, tail = 0;
   while (head < a.length && head < b.length && same(a[head], b[head])) head++;
   while (tail < a.length - head && tail < b.length - head && same(a[a.length - 1 - tail], b[b.length - 1 - tail])) tail++;
-  const n = a.length - head - tail, m = b.length - head - tail, made = b.slice(0, head).map((word) => ["same", word]);
-  if (n * m > 2e7) {
-    made.push(...a.slice(head, head + n).map((w) => ["gone", w]), ...b.slice(head, head + m).map((w) => ["new", w]));
-  } else {
-    const width = m + 1, longest = new Uint16Array((n + 1) * width);
-    for (let i = n - 1; i >= 0; i--) {
-      for (let j = m - 1; j >= 0; j--) {
-        longest[i * width + j] = same(a[head + i], b[head + j]) ? longest[(i + 1) * width + j + 1] + 1
-          : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
-      }
-    }
-    let i = 0, j = 0;
-    while (i < n || j < m) {
-      if (i < n && j < m && same(a[head + i], b[head + j])) { made.push(["same", b[head + j]]); i++; j++; }
-      else if (j >= m || (i < n && longest[(i + 1) * width + j] >= longest[i * width + j + 1])) made.push(["gone", a[head + i++]]);
-      else made.push(["new", b[head + j++]]);
+  const x = a.slice(head, a.length - tail), y = b.slice(head, b.length - tail), keep = (part) => ["same", part];
+  const middle = x.length * y.length > MOST ? otherwise(x, y) : common(x, y);
+  return [...b.slice(0, head).map(keep), ...middle, ...b.slice(b.length - tail).map(keep)];
+}
+
+function common(a, b) {
+  const x = a.map((part) => part.trim()), y = b.map((part) => part.trim());
+  const width = b.length + 1, longest = new Uint16Array((a.length + 1) * width), made = [];
+  for (let i = a.length - 1; i >= 0; i--) {
+    for (let j = b.length - 1; j >= 0; j--) {
+      longest[i * width + j] = x[i] === y[j] ? longest[(i + 1) * width + j + 1] + 1
+        : Math.max(longest[(i + 1) * width + j], longest[i * width + j + 1]);
     }
   }
-  return made.concat(b.slice(b.length - tail).map((word) => ["same", word]));
+  let i = 0, j = 0;
+  while (i < a.length || j < b.length) {
+    if (i < a.length && j < b.length && x[i] === y[j]) { made.push(["same", b[j]]); i++; j++; }
+    else if (j >= b.length || (i < a.length && longest[(i + 1) * width + j] >= longest[i * width + j + 1])) made.push(["gone", a[i++]]);
+    else made.push(["new", b[j++]]);
+  }
+  return made;
 }
 
 function joined(parts) {
