@@ -37,13 +37,13 @@
       if (turn !== state.turn) return;
     }
     const found = [];
-    for (let k = 0; k < index.count; k++) {
+    for (const k of samples.ordered(at("order").value)) {
       if ((index.flags[k] & mask) !== mask || (run >= 0 && index.run[k] !== run)) continue;
       if ((source >= 0 && index.source[k] !== source) || (hits && !hits[k])) continue;
       found.push(k);
     }
     const kept = state.shown[state.place];
-    state.shown = samples.ordered(found, at("order").value);
+    state.shown = found;
     at("space").style.height = `${state.shown.length * HEIGHT}px`;
     at("found").textContent = `${found.length.toLocaleString("en")} of ${index.count.toLocaleString("en")}`;
     at("found").dataset.seconds = ((performance.now() - began) / 1000).toFixed(4);

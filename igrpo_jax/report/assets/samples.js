@@ -16,6 +16,7 @@ class Samples {
     this.names = Object.keys(index.filters);
     this.open = new Map();
     this.hays = [];
+    this.orders = new Map();
   }
 
   static async read() {
@@ -92,13 +93,16 @@ class Samples {
     }
   }
 
-  // The samples that are wanted, in order.
-  ordered(found, order) {
-    const { step, reward } = this.index, value = (k) => reward[k] ?? 0;
-    const by = {
-      first: (a, b) => step[a] - step[b] || a - b, last: (a, b) => step[b] - step[a] || a - b,
-      low: (a, b) => value(a) - value(b) || a - b, high: (a, b) => value(b) - value(a) || a - b,
-    };
-    return found.sort(by[order]);
+  // All samples in an order; each is sorted once.
+  ordered(name) {
+    if (!this.orders.has(name)) {
+      const { step, reward, count } = this.index, value = (k) => reward[k] ?? 0;
+      const by = {
+        first: (a, b) => step[a] - step[b] || a - b, last: (a, b) => step[b] - step[a] || a - b,
+        low: (a, b) => value(a) - value(b) || a - b, high: (a, b) => value(b) - value(a) || a - b,
+      };
+      this.orders.set(name, Uint32Array.from({ length: count }, (_, k) => k).sort(by[name]));
+    }
+    return this.orders.get(name);
   }
 }
