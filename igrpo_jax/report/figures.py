@@ -9,6 +9,9 @@ from igrpo_jax.report.series import Curves, is_number
 FEW = 60
 """Points of a curve up to which each is marked."""
 
+NUMBER = "format(datum.value, datum.value && abs(datum.value) < 1e-3 ? '.2~e' : ',.6~g')"
+"""Labels of an axis, in Vega's language."""
+
 
 class Figure(NamedTuple):
     """A chart with its words.
@@ -37,7 +40,7 @@ def curves(points: Sequence[Mapping[str, Any]], spec: Curves) -> Figure | None:
     names, arms = _distinct(points, "series"), _distinct(points, "arm")
     encoding: Any = {
         "x": alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False)),
-        "y": alt.Y("value:Q", title=spec.axis, scale=alt.Scale(zero=False), axis=alt.Axis(format="~g")),
+        "y": alt.Y("value:Q", title=spec.axis, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=NUMBER)),
         "detail": "run:N",
         "tooltip": [
             alt.Tooltip("run:N"),
@@ -97,7 +100,7 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     height = alt.Y("value:Q", title="share of problems", scale=alt.Scale(zero=False))
     dash: Any = {"strokeDash": apart["strokeDash"]} if "strokeDash" in apart else {}
     chart = base.mark_line(strokeWidth=2).encode(y=height, **dash)
-    chart += base.mark_point(filled=True, size=55).encode(y=height, **shape)
+    chart += base.mark_point(filled=True, size=55, opacity=1).encode(y=height, **shape)
     if known := [row for row in rows if row["low"] is not None]:
         bars = base.properties(data=alt.Data(values=known)).mark_rule(strokeWidth=2, opacity=0.55)
         chart = bars.encode(y=alt.Y("low:Q", title="share of problems"), y2="high:Q") + chart
@@ -135,11 +138,11 @@ def comparison(rows: Sequence[Mapping[str, Any]], metric: str, name: str) -> Fig
     means = [{k: row.get(k) for k in ("label", "mean", "low", "high", "paper")} for row in part]
     seeds = [{"label": row["label"], "seed": value} for row in part for value in row.get("seeds") or []]
     y = alt.Y("label:N", title=None, sort=[row["label"] for row in part], axis=alt.Axis(labelLimit=200))
-    x = lambda column: alt.X(f"{column}:Q", title=metric, scale=alt.Scale(zero=False))
+    x = lambda column: alt.X(f"{column}:Q", title=None, scale=alt.Scale(zero=False, padding=10, nice=False))
     of = lambda values: alt.Chart(alt.Data(values=values)).encode(
         y=y, tooltip=["label:N", *(alt.Tooltip(f"{n}:Q", format=".4g") for n in ("mean", "low", "high", "paper"))]
     )
-    chart = of(means).mark_point(filled=True, size=90).encode(x=x("mean"))
+    chart = of(means).mark_point(filled=True, size=90, opacity=1).encode(x=x("mean"))
     if bars := [row for row in means if is_number(row["low"]) and is_number(row["high"])]:
         chart = of(bars).mark_rule(strokeWidth=3, opacity=0.5).encode(x=x("low"), x2="high:Q") + chart
     if seeds:

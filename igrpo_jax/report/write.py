@@ -17,7 +17,7 @@ from igrpo_jax.report.studies import Study, is_study, read_study
 from igrpo_jax.report.tables import Row, number
 
 SECTIONS = {
-    "summary": "At a glance", "comparison": "Comparison", "learning": "Learning", "refining": "Drafts and refinements",
+    "comparison": "Comparison", "summary": "At a glance", "learning": "Learning", "refining": "Drafts and refinements",
     "evaluations": "Evaluations", "cost": "Cost", "configs": "Configs", "samples": "Samples",
 }  # fmt: skip
 """Of the page, in order; the comparison is a study's."""
