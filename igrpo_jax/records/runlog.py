@@ -17,8 +17,7 @@ from rich.text import Text
 
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
-from igrpo_jax.records.lines import encoded, forget, read_records
-from igrpo_jax.records.rotation import Rotation, parts
+from igrpo_jax.records.lines import Rotation, encoded, forget, parts, read_records
 from igrpo_jax.records.samples import shown
 from igrpo_jax.records.writer import Writer
 
@@ -45,7 +44,7 @@ class RunLog:
           steps: training steps in all.
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
-          samples_mb: MiB that samples may take, see `igrpo_jax.records.rotation`; 0 is without bound.
+          samples_mb: MiB that samples may take, see `igrpo_jax.records.lines.Rotation`; 0 is without bound.
           console: for tests.
 
         Raises:

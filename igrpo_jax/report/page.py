@@ -30,7 +30,6 @@ def render(context: Mapping[str, Any], shown: Sequence[Figure], index: str, chun
       index, chunks: samples, see `igrpo_jax.report.samples.Packed`.
     """
     import jinja2
-    import markupsafe
 
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
@@ -40,9 +39,9 @@ def render(context: Mapping[str, Any], shown: Sequence[Figure], index: str, chun
     return environment.from_string(_asset("page.html")).render(
         **context,
         policy=policy(scripts),
-        style=markupsafe.Markup(_asset("page.css")),
-        scripts=[markupsafe.Markup(script) for script in scripts],
-        charts=markupsafe.Markup(inert(charts)),
+        style=_asset("page.css"),
+        scripts=scripts,
+        charts=inert(charts),
         index=index,
         chunks=chunks,
     )

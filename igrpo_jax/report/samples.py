@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from igrpo_jax.edges.printable import printable
-from igrpo_jax.records.lines import each_record
-from igrpo_jax.records.rotation import parts
+from igrpo_jax.records.lines import each_record, parts
 from igrpo_jax.report.runs import Record, Recorded
 from igrpo_jax.report.series import is_number
 
@@ -67,7 +66,7 @@ def pack(runs: Sequence[Recorded], say: Callable[[str], None], budget: int = BUD
       budget: bytes of records that there is room for.
     """
     files = [(run, path, source) for run in runs for path, source in _files(run)]
-    every = max(-(-sum(path.stat().st_size for _, path, _ in files) // budget), 1)
+    every = max(-(-sum(_size(path) for _, path, _ in files) // budget), 1)
     names, sources = [run.name for run in runs], list(dict.fromkeys(source for *_, source in files))
     columns: dict[str, list[Any]] = {name: [] for name in ("run", "source", "step", "flags", "reward", "excerpt")}
     chunks, starts, lines, size, seen = [], [], [], 0, 0
@@ -104,14 +103,24 @@ def _files(run: Recorded) -> Iterator[tuple[Path, str]]:
             yield path, "evaluation " + printable(re.sub(r"^step-\d+-", "", path.stem))
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # a run that goes on has just dropped it
+        return 0
+
+
 def _whole(path: Path, name: str, say: Callable[[str], None]) -> Iterator[Record]:
     """Records that the reader can show."""
     others = 0
-    for record in each_record(path, lambda line: say(f"{name}: {line}")):
-        if _is_sample(record):
-            yield record
-        else:
-            others += 1
+    try:
+        for record in each_record(path, lambda line: say(f"{name}: {line}")):
+            if _is_sample(record):
+                yield record
+            else:
+                others += 1
+    except (OSError, ValueError) as error:
+        say(f"{name}: {path.name} is left out: {error}")
     if others:
         say(f"{name}: {others} records of {path.name} are left out, they have no stages of completions")
 

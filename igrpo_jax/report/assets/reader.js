@@ -3,7 +3,11 @@
 (async () => {
   const at = (id) => document.getElementById(id), list = at("list");
   if (!list) return;
-  const HEIGHT = 58, reader = document.querySelector(".reader"), samples = await Samples.read(), { index } = samples;
+  const HEIGHT = 58, reader = document.querySelector(".reader"), samples = await Samples.read().catch((error) => {
+    at("found").textContent = `samples cannot be shown: ${error.message}; a browser of 2023 or later can`;
+  });
+  if (!samples) return;
+  const { index } = samples;
   const state = { on: new Set(), query: "", diff: true, shown: [], place: -1, turn: 0, asked: 0 };
 
   index.runs.forEach((name, k) => at("run").append(element("option", { value: k }, name)));
