@@ -18,8 +18,8 @@ from igrpo_jax.edges.checks import check
 from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, leave, leave_together
 from igrpo_jax.edges.user_code import load_config as config_from
 from igrpo_jax.edges.user_code import path_of
-from igrpo_jax.records.allocator import keep_memory
-from jobs.arguments import Launch
+from igrpo_jax.records.machine.allocator import keep_memory
+from jobs.arguments import ALONE, WITHOUT, Launch
 
 ROOT = Path(__file__).parent
 load_config = partial(config_from, folder=ROOT / "configs")
@@ -59,7 +59,7 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
 
     name = next((b for a, b in itertools.pairwise(argv) if a == "--config"), None)
     name = name or next((a.partition("=")[2] for a in argv if a.startswith("--config=")), None)
-    config = load_config(name) if name else Config()
+    config = load_config(name) if name else WITHOUT
 
     def arguments(
         launch: Annotated[Launch, tyro.conf.arg(name="")], config: Annotated[Config, tyro.conf.arg(name="")] = config
@@ -67,21 +67,22 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
         return launch, config
 
     launch, config = tyro.cli(arguments, args=argv, prog="launch.py", description=__doc__)
+    if not launch.config and launch.job not in ALONE:
+        raise ValueError(f"--job {launch.job} needs --config; those shipped are in configs/, quickstart.py for one")
     check(config)
     return launch, config
 
 
 def run_job(launch: Launch, config: Config, stop: Stop) -> None:
     """Does the job, in the run's directory."""
-    if not launch.config and launch.job != "report":
-        raise ValueError(f"--job {launch.job} needs a --config; name one of {ROOT / 'configs'}, or a file of your own")
     if len(launch.workdir) > 1 and launch.job != "report":
         raise ValueError(
             f"--workdir has {len(launch.workdir)} directories; --job {launch.job} takes one, report several"
         )
-    if not (launch.workdir or launch.config):
+    if launch.job == "report" and not (launch.workdir or launch.config):
         raise ValueError("--job report needs a --workdir, or the --config of a run in runs/")
-    workdir = path_of(launch.workdir[0]) if launch.workdir else ROOT / "runs" / Path(launch.config).stem
+    default = ROOT / "runs" / (Path(launch.config).stem or launch.job)
+    workdir = path_of(launch.workdir[0]) if launch.workdir else default
     import_module(f"jobs.{launch.job}").run(launch, config, workdir, stop)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from igrpo_jax.records.allocator import ALLOCATOR
+from igrpo_jax.records.machine.allocator import ALLOCATOR
 
 ROOT = Path(__file__).parents[1]
 PEERS = ROOT / ".venv-peers"

@@ -18,7 +18,7 @@ from benchmarks.contest import BESIDE_DRAFT
 from benchmarks.roofline import Point, least
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
 from igrpo_jax.config import AlgorithmConfig, Config, ModelConfig, SamplingConfig, TrainConfig
-from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.rewards import Scores
 from igrpo_jax.sampling.programs import make_pool
 from igrpo_jax.sampling.sampler import Sampler

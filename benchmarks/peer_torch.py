@@ -106,7 +106,7 @@ def step(job: dict[str, Any], turns: Turns) -> None:
 
 
 def peak_gb() -> float:
-    """What `igrpo_jax.records.memory.peak_gb` is of JAX: bytes in use, not those that the allocator keeps."""
+    """What `igrpo_jax.records.machine.memory.peak_gb` is of JAX: bytes in use, not those that the allocator keeps."""
     return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else resident_gb()
 
 

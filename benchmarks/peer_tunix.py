@@ -22,7 +22,7 @@ from tunix.models.llama3 import model as llama  # pyright: ignore[reportMissingI
 from tunix.models.llama3 import params as llama_params  # pyright: ignore[reportMissingImports]
 
 from benchmarks.worker import Turns, compete, read_prompts, reward, versions
-from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.machine.memory import peak_gb
 
 ROPE_DEFAULT = 1_000_000
 """What Tunix's rotary embedding uses whatever the model says."""

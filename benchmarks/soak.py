@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from igrpo_jax.records.allocator import keep_memory
+from igrpo_jax.records.machine.allocator import keep_memory
 
 
 class Seen(NamedTuple):

@@ -31,11 +31,8 @@ def get_config() -> Config:
     return Config(
         model=ModelConfig(source="hf:nvidia/OpenReasoning-Nemotron-7B"),
         data=DataConfig(
-            train=("hf:nvidia/AceReason-Math?split=train&question=problem",),
-            eval=(
-                "hf:HuggingFaceH4/aime_2024?split=train&question=problem&label=aime24",
-                "hf:math-ai/aime25?split=test&question=problem&label=aime25",
-            ),
+            train=("acereason",),
+            eval=("aime24", "aime25"),
         ),
         prompt=PromptConfig(system=REASONING_SYSTEM, max_prompt_length=1024, max_draft_length=4096),
         # 32 rows a device hold about 17 GB of keys and values at full length; the rest of the batch waits its turn.

@@ -25,8 +25,8 @@ def get_config() -> Config:
     return Config(
         model=ModelConfig(source="hf:Qwen/Qwen2.5-0.5B-Instruct"),
         data=DataConfig(
-            train=("hf:openai/gsm8k?name=main&split=train&answer_after=%23%23%23%23",),
-            eval=("hf:openai/gsm8k?name=main&split=test&answer_after=%23%23%23%23",),
+            train=("gsm8k?split=train",),
+            eval=("gsm8k",),
         ),
         prompt=PromptConfig(
             system="Please reason step by step, and put your final answer within \\boxed{}.",

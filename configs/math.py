@@ -3,9 +3,9 @@
     python launch.py --config math.py --mesh 8x1
 
 The paper reports the mean of six benchmarks: 67.82 before, 68.29 with GRPO, 69.87 with iGRPO. This config evaluates on
-MATH-500 alone; name the others in `data.eval` to compare. The GRPO control adds `--algorithm.num-drafts 0
---algorithm.num-generations 8 --workdir runs/math-grpo`. Hardware in the paper: 16 A100-80GB, 94.1 GPU-hours (83.3 for
-GRPO). Not yet run by us.
+MATH-500 alone; `--data.eval aime24 aime25 math500 amc23 gsm8k minerva` names all six. The GRPO control adds
+`--algorithm.num-drafts 0 --algorithm.num-generations 8 --workdir runs/math-grpo`. Hardware in the paper: 16 A100-80GB,
+94.1 GPU-hours (83.3 for GRPO). Not yet run by us.
 
 "1,024 sequences a step" are read as sampled completions: 128 problems x (4 drafts + 4 refinements); one epoch of 7,500
 problems is 58 steps.
@@ -31,10 +31,8 @@ def get_config() -> Config:
     return Config(
         model=ModelConfig(source="hf:deepseek-ai/DeepSeek-R1-Distill-Qwen-7B"),
         data=DataConfig(
-            train=(
-                "hf:DigitalLearningGmbH/MATH-lighteval?split=train&question=problem&answer=solution&answer_boxed=1",
-            ),
-            eval=("hf:HuggingFaceH4/MATH-500?split=test&question=problem",),
+            train=("math",),
+            eval=("math500",),
         ),
         prompt=PromptConfig(system=REASONING_SYSTEM, max_prompt_length=1024, max_draft_length=4096),
         # 32 rows a device hold about 17 GB of keys and values at full length; the rest of the batch waits its turn.

@@ -67,6 +67,8 @@ class PromptConfig:
     """Tokens of a stage-one prompt; longer questions are dropped when the data is loaded."""
     max_draft_length: int = 4096
     """Tokens of a draft inside the stage-two prompt; a longer one loses its head."""
+    strip_think: bool = False
+    """Put only what follows a draft's `</think>` into the prompt; of thinking that never ends nothing but cut_mark."""
     chat_template_kwargs: dict[str, bool | int | float | str] = field(default_factory=dict)
     """What the chat template gets besides the messages, as in `enable_thinking False date_string "1 May 2025"`."""
     date: str = "2025-01-01"
@@ -102,28 +104,54 @@ class AlgorithmConfig:
     """N, drafts a problem in stage one."""
     num_generations: int = 4
     """G, trained completions a problem."""
-    select: Literal["best", "worst", "random", "none"] = "best"
-    """Which draft conditions stage two; none leaves the draft out (a control)."""
-    tie_break: Literal["random", "first", "shortest"] = "random"
+    select: Literal["best", "worst", "random", "none", "wrong_first"] = "best"
+    """Which draft conditions stage two; none leaves the draft out (a control). wrong_first: a wrong one where there is
+    one, else any."""
+    tie_break: Literal["random", "first", "shortest", "longest"] = "random"
     """Which of several equally good drafts is taken."""
     rounds: int = 1
     """Refinement rounds a problem: in each but the first the best refinement so far is the draft. The last one is
     trained on."""
+    skip_solved: bool = False
+    """A problem all of whose drafts are right is not refined: another one takes its place."""
+    dynamic_sampling: bool = False
+    """A problem whose trained completions are all worth the same is left out: another one takes its place (DAPO)."""
+    extra_problems: float = 1.0
+    """Most problems that a step may draw for such places, in multiples of problems_per_step."""
+    replay: float = 0.0
+    """Probability that stage two gets the best draft of earlier steps of a problem that has one, where that is at least
+    as good as the one it would get."""
     draft_weight: float = 0.0
     """Weight of a GRPO term on the drafts under the bare prompt; 0 trains on refinements only, as the paper does."""
     num_iterations: int = 1
     """Updates on one rollout (mu)."""
     beta: float = 0.0
-    """Weight of the k3 KL penalty against the initial policy."""
+    """Weight of the KL penalty against the initial policy."""
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"
+    """How KL is estimated from a token drawn, with rho = reference / policy. k1: -log rho. k2: (log rho)^2 / 2. k3:
+    rho - log rho - 1."""
+    kl_in: Literal["loss", "reward"] = "loss"
+    """Where the KL penalty goes: into each token's loss, or, summed over a completion, off its reward."""
     epsilon: float = 0.2
-    """Lower clip range of the ratio, and the upper one unless epsilon_high is given."""
+    """Lower clip range of the ratio, and the upper one unless epsilon_high is given; 1 is no lower one."""
     epsilon_high: float | None = None
     """Upper clip range (DAPO's clip-higher)."""
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo"] = "grpo"
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "gspo", "cispo"] = "grpo"
     """grpo: token mean within a completion, then mean over completions. dr_grpo: sum over completions divided by their
-    maximal length. dapo: mean over all tokens of the batch. gspo: grpo with one sequence-level ratio a completion."""
-    scale_rewards: bool = True
-    """Divide advantages by the group's standard deviation."""
+    maximal length. dapo: mean over all tokens of the batch. gspo: grpo with one sequence-level ratio a completion.
+    cispo: dapo whose clipped ratio is a constant weight of the log-probability, so no token is without gradient."""
+    baseline: Literal["group", "leave_one_out"] = "group"
+    """What a reward is compared with: the mean of its group, or of the others in its group (RLOO)."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """By which standard deviation advantages are divided: that of the group, of all the step's rewards, or by none."""
+    mask_truncated: bool = False
+    """Leave completions that the length limit cut out of the loss; they still count in the baseline, as in TRL."""
+    overlong_buffer: int = 0
+    """Last tokens before max_completion_length over which up to 1 is taken off the reward (DAPO); 0 is off."""
+
+    def __post_init__(self) -> None:
+        """Reads True and False, which scale_rewards was once, as "group" and "none"."""
+        object.__setattr__(self, "scale_rewards", _today("algorithm.scale_rewards", self.scale_rewards))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,10 +231,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvalConfig:
-    """Evaluation on `data.eval`: avg@n with its standard error, pass@k, maj@n; bare and draft-conditioned."""
+    """Evaluation on `data.eval`: avg@n with its standard error, pass@k, maj@k; bare, and refined at equal tokens."""
 
     num_samples: int = 4
-    """n, samples a problem."""
+    """n, answers a problem; with `refine` these are the refinements, and bare answers are drawn until they have taken
+    as many tokens as drafts and refinements together."""
     problems: int = 0
     """Problems of each set, the first ones; 0 is all."""
     temperature: float = 0.6
@@ -217,7 +246,14 @@ class EvalConfig:
     """Tokens of an answer, the end token included; 0 is as in training. Longer ones than that, or a number of samples
     that no group of training fits, compile programs of their own, with no more keys and values than training has."""
     refine: bool = False
-    """Also answer with one own draft in the prompt, the draft drawn at random (no reward is known at test time)."""
+    """Also answer with an own draft in the prompt."""
+    num_drafts: int = 4
+    """N, drafts a problem, of which one is chosen."""
+    select: Literal["majority", "random", "shortest", "best"] = "majority"
+    """Which draft: one with the most frequent answer, any, or the shortest; best sees the gold answers, which nobody
+    has at test time: an upper bound, and marked as such."""
+    rounds: int = 1
+    """Rounds of refinement; in each but the first a refinement is the draft."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,14 +273,35 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
 
 
+def extra_problems(config: Config) -> int:
+    """How many problems a step may draw in place of such as are not worth training on."""
+    algorithm = config.algorithm
+    on = algorithm.skip_solved or algorithm.dynamic_sampling
+    return round(algorithm.extra_problems * config.train.problems_per_step) if on else 0
+
+
+FORMER = {"algorithm.scale_rewards": {True: "group", False: "none"}}
+"""Values that fields once had, and what they are today."""
+
+
+def _today(name: str, value: Any) -> Any:
+    """A field's value, perhaps a former one, as it is today."""
+    return FORMER[name][value] if name in FORMER and isinstance(value, bool) else value
+
+
 def to_dict(config: Config) -> dict:
     """The config as JSON-ready nested dictionaries."""
     return dataclasses.asdict(config)
 
 
 def fields(config: dict) -> dict[str, Any]:
-    """The values of such dictionaries by `section.field`."""
+    """The values of such dictionaries by `section.field`; those that older versions wrote are as they are today.
+
+    >>> fields({"seed": 1, "algorithm": {"scale_rewards": False}})
+    {'seed': 1, 'algorithm.scale_rewards': 'none'}
+    """
     sections = {name: value if isinstance(value, dict) else {"": value} for name, value in config.items()}
-    return {
+    flat = {
         f"{section}.{name}".rstrip("."): value for section, part in sections.items() for name, value in part.items()
     }
+    return {name: _today(name, value) for name, value in flat.items()}

@@ -2,7 +2,7 @@
 
 A step, as `train_step` takes it:
 
-1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+1. `run.batches(step)` gives P problems, and such as may take the place of some, a pure function of seed and step.
 2. `learner.view` lays the weights out for decoding.
 3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
    grades these; problems do not wait for each other.
@@ -20,21 +20,26 @@ from typing import Any, NamedTuple
 
 import jax
 
+from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
-from igrpo_jax.drive import Reward
+from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
-from igrpo_jax.evaluate import evaluate
+from igrpo_jax.evaluate import Evaluation, drawing, evaluate
+from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
+from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
 from igrpo_jax.records.alarms import Alarms
 from igrpo_jax.records.checkpoint import Checkpoints
-from igrpo_jax.records.compiles import counting_compiles
-from igrpo_jax.records.memory import peak_gb
+from igrpo_jax.records.machine.compiles import counting_compiles
+from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.replay import Past
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -49,7 +54,7 @@ class Run(NamedTuple):
 
     Attributes:
       evaluator: the sampler of evaluations, the same one where its pool serves them.
-      batches: step -> problems, a pure function.
+      batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
     """
@@ -107,15 +112,16 @@ def _train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
     alarms, left_out = Alarms(), 0
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
-        log.metrics(completed, run_evaluations(run, state.params))
+        log_evaluations(run, state.params, completed, log)
 
     for step in range(completed, config.train.steps):
         stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
+            state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
@@ -128,6 +134,9 @@ def _train(
         some = experience.problems[: rows if rows >= 0 else None]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
+        # The state before this step may be saved yet, by a thread beside this loop.
+        pasts[done] = experience.past or {}
+        pasts.pop(step - 1, None)
         del experience
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
@@ -136,8 +145,16 @@ def _train(
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
-            log.metrics(done, run_evaluations(run, state.params))
+            log_evaluations(run, state.params, done, log)
     return state.params
+
+
+def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:
+    """The drafts to replay, by step; what is put there for later steps is saved with the state after them."""
+    pasts = {completed: replay.decoded(checkpoints.read_beside(completed, replay.NAME) or b"{}")}
+    if config.algorithm.replay:
+        checkpoints.beside = lambda step: {replay.NAME: replay.encoded(pasts[step])}
+    return pasts
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
@@ -163,27 +180,42 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
 
 
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
+    run: Run,
+    state: TrainState,
+    step: int,
+    reference: PyTree | None,
+    *,
+    past: Past | None = None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
+    algorithm, penalty = config.algorithm, {}
     started = time.perf_counter()
     with jax.transfer_guard("disallow"):
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
             sample=sampling(run.sampler, view, config.sampling),
-            reward=clock.grading(run.reward),
+            reward=clock.grading(
+                with_overlong(run.reward, limit=run.shapes.completion, buffer=algorithm.overlong_buffer)
+            ),
             prompter=run.prompter,
-            config=config.algorithm,
+            config=algorithm,
             seed=config.seed,
             step=step,
             refinement_limit=run.shapes.refinement,
             divide=run.divide,
+            count=config.train.problems_per_step,
+            past=past,
         )
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
+            if reference is not None and algorithm.kl_in == "reward":
+                experience, penalty = with_penalty(
+                    run.learner, state.params, reference, experience, config=config, prompt_length=run.shapes.of
+                )
             state, updated = update(
                 run.learner,
                 state,
@@ -199,7 +231,7 @@ def train_step(
     for stage, value in usage.seconds.items():
         name = "draft" if stage == DRAFT else "refine"
         seconds[name] = seconds.get(name, 0.0) + value
-    metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
+    metrics |= updated | penalty | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:
@@ -225,29 +257,37 @@ def evaluation_due(run: Run, done: int) -> bool:
     return bool(run.evals) and (regular or done in (0, settings.steps))
 
 
-def run_evaluations(run: Run, params: PyTree) -> dict[str, float]:
-    """Metrics of every evaluation set under `eval/<set>/`."""
-    config, results = run.config, {}
-    if not run.evals:
-        return results
+def log_evaluations(run: Run, params: PyTree, step: int, log: RunLog) -> None:
+    """Evaluates every set and records it; the metrics come last, as the sign that all of it is there."""
+    metrics: dict[str, float] = {}
+    for name, evaluation in run_evaluations(run, params):
+        line = evaluation_line(name, evaluation, run.config)
+        log.evaluation(step, line, evaluation.records(run.prompter.text))
+        metrics |= metrics_of(line)
+    log.metrics(step, metrics)
+
+
+def run_evaluations(run: Run, params: PyTree) -> Iterator[tuple[str, Evaluation]]:
+    """Every evaluation set in each mode, by name, one after the other."""
+    config = run.config
     view = run.learner.view(params)
+    draw = evaluation_draw(run, view)
+    for name, problems in run.evals.items():
+        evaluations = evaluate(problems, draw=draw, prompter=run.prompter, settings=config.eval, seed=config.seed)
+        yield from ((name, evaluation) for evaluation in evaluations)
+
+
+def evaluation_draw(run: Run, view: PyTree) -> Draw:
+    """Samples as evaluations do, and grades, with the policy laid out for decoding."""
+    config = run.config
     settings = dataclasses.replace(
         config.sampling, temperature=config.eval.temperature, top_p=config.eval.top_p,
         max_completion_length=config.eval.max_completion_length or config.sampling.max_completion_length,
     )  # fmt: skip
-    for name, problems in run.evals.items():
-        metrics = evaluate(
-            problems,
-            sample=sampling(run.evaluator, view, settings),
-            reward=run.reward,
-            prompter=run.prompter,
-            num_samples=config.eval.num_samples,
-            refine=config.eval.refine,
-            refinement_limit=run.shapes.refinement,
-            divide=run.divide,
-        )
-        results |= {f"eval/{name}/{key}": value for key, value in metrics.items()}
-    return results
+    return drawing(
+        sample=sampling(run.evaluator, view, settings), reward=run.reward, prompter=run.prompter,
+        refinement_limit=run.shapes.refinement, divide=run.divide,
+    )  # fmt: skip
 
 
 class Clock:

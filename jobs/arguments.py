@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.edges.preemption import GRACE
+
+ALONE = ("evaluate", "sample", "grade", "report")
+"""Jobs that need no config file."""
+
+WITHOUT = Config(sampling=SamplingConfig(rows=16))
+"""The config of a job that is given none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -11,15 +18,24 @@ class Launch:
     """Where and how to run; what to run is in the config."""
 
     config: str = ""
-    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Only a report needs none."""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Evaluate, sample, grade and
+    report do without one; 16 completions are decoded at once then, see --sampling.rows."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
     workdir: tuple[str, ...] = ()
-    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>. A
-    report takes several, or a study's."""
-    job: Literal["train", "evaluate", "plan", "export", "report"] = "train"
-    """train; evaluate the newest checkpoint (or the initial model); plan: what the run takes, compiled for --topology;
-    export the checkpoint for transformers; report: runs as a page, report/report.html in the workdir."""
+    """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>,
+    or runs/<job> without a config. A report takes several, or a study's."""
+    job: Literal["train", "evaluate", "sample", "grade", "plan", "export", "report"] = "train"
+    """train; evaluate the newest checkpoint (or the initial model); sample: show how it answers --question; grade
+    --generations once more; plan: what the run takes, compiled for --topology; export the checkpoint for transformers;
+    report: runs as a page, report/report.html in the workdir."""
+    question: tuple[str, ...] = ()
+    """Questions for --job sample."""
+    questions: str = ""
+    """More of them: a file with one a line, or a source of problems as in data.eval; - is standard input, which is
+    also read where no question is given."""
+    generations: str = ""
+    """File of generations, for --job grade: from an evaluation's workdir, or a run's samples.jsonl."""
     topology: str = "local"
     """Devices to plan for, there or not: v5p:2x2x2, a100-80gb:8, h100:8, or local."""
     cpu_devices: int = 0

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
 from jobs.arguments import Launch
 from jobs.devices import devices
-from jobs.parts import assemble, initial_policy, newest_params, read_data
+from jobs.parts import assemble, newest_policy, read_data
 
 
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
@@ -20,25 +21,66 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
 
 
 def evaluate(config: Config, layout: Any, workdir: Path) -> None:
-    """As `run`."""
+    """As `run`; the table goes to standard error, lines and generations into the workdir."""
+    from igrpo_jax.evaluate.evaluate import metrics_of
     from igrpo_jax.records.workdir import compare_run
     from igrpo_jax.rewards import load_rewards
-    from igrpo_jax.train import run_evaluations
     from models.formats.load import find
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
     say = partial(print, file=sys.stderr)
-    with load_rewards(config.reward) as reward:
+    with load_rewards(config.reward) as reward, ExitStack() as held:
         found = find(config.model.source)
         layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
         data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)
         parts = assemble(config, layout, found, reward, data)
-        params, step = newest_params(workdir, parts.learner, layout)
-        initial = f"the initial model {config.model.source}, for {workdir} holds no checkpoint"
-        what = f"step {step} of {workdir}" if step else initial
+        write = recorder(workdir, held, say) if layout.processes.first else nowhere
+        params, step, what = newest_policy(config, layout, found, parts.learner, workdir)
         say(f"evaluating {what}")
-        params = initial_policy(config, layout, found) if params is None else params
-        results = {"model": what, "step": step} | run_evaluations(parts, params)
+        lines = evaluated(parts, params, step, write)
         if layout.processes.first:
-            print(json.dumps(results, indent=2))
+            show(lines, say)
+            metrics = {name: value for line in lines for name, value in metrics_of(line).items()}
+            print(json.dumps({"model": what, "step": step} | metrics, indent=2))
+
+
+def evaluated(parts: Any, params: Any, step: int, write: Any) -> list[dict[str, Any]]:
+    """The lines of all sets in all modes, each written as soon as it is there."""
+    from igrpo_jax.evaluate.evaluate import evaluation_line
+    from igrpo_jax.train import run_evaluations
+
+    lines = []
+    for name, evaluation in run_evaluations(parts, params):
+        lines.append(evaluation_line(name, evaluation, parts.config))
+        write(step, lines[-1], evaluation.records(parts.prompter.text))
+    return lines
+
+
+def recorder(workdir: Path, held: ExitStack, say: Any) -> Any:
+    """What writes evaluations into the workdir, which is made; `held` waits for the last line when it is left."""
+    from igrpo_jax.records.evaluations import Evaluations
+    from igrpo_jax.records.workdir import check_logs
+    from igrpo_jax.records.writer import Writer
+
+    check_logs(workdir, ("eval.jsonl",))
+    workdir.mkdir(parents=True, exist_ok=True)
+    writer = Writer(say)
+    held.callback(writer.close)
+    return Evaluations(workdir, writer, say).record
+
+
+def nowhere(step: int, line: Any, records: Any) -> None:
+    """Writes nothing, in processes other than the first."""
+
+
+def show(lines: list[dict[str, Any]], say: Any) -> None:
+    """The table on standard error, and by how much bare and refined differ in tokens."""
+    from rich.console import Console
+
+    from igrpo_jax.edges.printable import printable
+    from igrpo_jax.evaluate.table import difference, evaluations_table
+
+    Console(stderr=True).print(evaluations_table(lines))
+    for text in difference(lines):
+        say(printable(text))

@@ -71,6 +71,15 @@ def initial_policy(config: Config, layout: Any, found: Any) -> Any:
     return load_policy(found, shardings=layout.train_shardings, remat=config.model.remat, seed=config.seed)
 
 
+def newest_policy(config: Config, layout: Any, found: Any, learner: Any, workdir: Path) -> tuple[Any, int, str]:
+    """The newest checkpoint of the workdir, or the initial policy where there is none; its step, and what it is."""
+    params, step = newest_params(workdir, learner, layout)
+    if params is not None:
+        return params, step, f"step {step} of {workdir}"
+    what = f"the initial model {config.model.source}, for {workdir} holds no checkpoint"
+    return initial_policy(config, layout, found), 0, what
+
+
 def newest_params(workdir: Path, learner: Any, layout: Any) -> tuple[Any, int]:
     """Parameters of the newest checkpoint and its step, the same in all processes; None and 0 without one."""
     from igrpo_jax.records.checkpoint import Checkpoints

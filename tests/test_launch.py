@@ -12,7 +12,7 @@ import pytest
 import launch
 from igrpo_jax.config import Config, EvalConfig, SamplingConfig, TrainConfig, to_dict
 from igrpo_jax.edges.checks import check
-from igrpo_jax.records.allocator import ALLOCATOR
+from igrpo_jax.records.machine.allocator import ALLOCATOR
 from igrpo_jax.sampling.pools import evaluation_pool, pool_of
 from igrpo_jax.types import Shapes
 from jobs.export import write_export
@@ -96,7 +96,7 @@ def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, 
         ),
         ("--prompt.date", "1.May", "prompt.date is '1.May'; it must be a day, like 2025-01-31"),
         ("--train.micro-batch", "0", "train.micro_batch is 0; it must be at least 1"),
-        ("--algorithm.epsilon", "1.5", "algorithm.epsilon is 1.5; it must be between 0 and 1"),
+        ("--algorithm.epsilon", "1.5", "algorithm.epsilon is 1.5; it must be above 0 and at most 1"),
         ("--data.mixture", "1 2 3", "data.mixture has 3 numbers for 1 training sources; give one each"),
         ("--prompt.refine", "{question}", "prompt.refine has no {draft}"),
         ("--optim.learning-rate", "nan", "optim.learning_rate is nan"),
@@ -114,6 +114,37 @@ def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, 
             "1 --algorithm.draft-weight 1",
             "num_drafts is 1; with a draft_weight it must be at",
         ),
+        (
+            "--algorithm.beta",
+            "0.1 --algorithm.kl-estimator k1",
+            "algorithm.kl_estimator is k1 with kl_in loss, whose gradient does not know the reference; take k2",
+        ),
+        (
+            "--algorithm.overlong-buffer",
+            "13",
+            "overlong_buffer is 13 of sampling.max_completion_length 12 tokens; it must be at most that",
+        ),
+        ("--algorithm.overlong-buffer", "-1", "algorithm.overlong_buffer is -1; it must be at least 0"),
+        ("--algorithm.scale-rewards", "True", "invalid choice 'True'"),
+        (
+            "--algorithm.num-drafts",
+            "0 --algorithm.skip-solved",
+            "skip_solved is True with num_drafts 0; without drafts",
+        ),
+        (
+            "--algorithm.extra-problems",
+            "0.01 --algorithm.dynamic-sampling",
+            "dynamic_sampling is True with extra_problems 0.01, which allows no further problem",
+        ),
+        (
+            "--algorithm.select",
+            "wrong_first --algorithm.num-drafts 0",
+            "algorithm.select is wrong_first with num_drafts 0",
+        ),
+        ("--algorithm.replay", "1.5", "algorithm.replay is 1.5; it must be at least 0 and at most 1"),
+        ("--algorithm.replay", "0.5 --algorithm.select worst", "algorithm.replay is 0.5 with select worst; what is"),
+        ("--algorithm.replay", "0.5 --algorithm.num-drafts 0", "algorithm.replay is 0.5 with num_drafts 0; what is"),
+        ("--algorithm.extra-problems", "-1", "extra_problems is -1.0; it must be at least 0"),
         ("--reward.weights", "0 0", "reward.weights are (0.0, 0.0); they must be finite and not all 0"),
         ("--reward.weights", "1 nan", "reward.weights are (1.0, nan); they must be finite and not all 0"),
         ("--reward.deadline", "nan", "reward.deadline is nan; it must be above 0"),

@@ -29,7 +29,7 @@ MAY_IMPORT = {
 }
 ROOMS = (
     "types", "protocols", "config", "edges", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
-    "rollout", "learning", "evaluate", "records", "report", "train", "planning",
+    "replay", "rollout", "learning", "records", "evaluate", "report", "train", "planning",
 )  # fmt: skip
 """The files and folders of `igrpo_jax`; each imports only what stands before it."""
 

@@ -83,7 +83,7 @@ def same_run(workdir: Path, alone: Path) -> None:
     ours, theirs = records(workdir, "samples.jsonl"), records(alone, "samples.jsonl")
     assert len(ours) == 3 * STEPS
     for mine, other in zip(ours, theirs, strict=True):
-        assert (mine["draft"], mine["refinement"]) == (other["draft"], other["refinement"])
+        assert mine["stages"] == other["stages"]
     for mine, other in zip(records(workdir), records(alone), strict=True):
         mine, other = lasting(mine), lasting(other)
         assert (
@@ -92,6 +92,16 @@ def same_run(workdir: Path, alone: Path) -> None:
         assert mine.pop("sampling/logp_difference/mean", 0) < 1e-5
         other.pop("sampling/logp_difference/mean", 0)
         assert mine == pytest.approx(other, abs=1e-5)
+
+
+def same_evaluations(workdir: Path, alone: Path) -> None:
+    """Asserts the same lines and samples of evaluations, none twice."""
+    lines = records(alone, "eval.jsonl")
+    assert [line["step"] for line in lines] == [0, STEPS]
+    assert (workdir / "eval.jsonl").read_bytes() == (alone / "eval.jsonl").read_bytes()
+    files = {line["generations"] for line in lines}
+    assert {f"generations/{path.name}" for path in (workdir / "generations").iterdir()} == files
+    assert all((workdir / name).read_bytes() == (alone / name).read_bytes() for name in files)
 
 
 def pair(workdir: Path, cache: str, *more: str) -> list[str]:
@@ -150,6 +160,7 @@ def test_a_killed_run_resumes_by_itself_and_ends_with_the_same_bits(alone, tmp_p
         assert (workdir / "export" / name).read_bytes() == (alone / "export" / name).read_bytes()
     assert [lasting(r) for r in records(workdir)] == [lasting(r) for r in records(alone)]
     assert records(workdir, "samples.jsonl") == records(alone, "samples.jsonl")
+    same_evaluations(workdir, alone)
 
 
 def test_a_run_killed_in_an_evaluation_makes_only_that_again(
@@ -171,6 +182,7 @@ def test_a_run_killed_in_an_evaluation_makes_only_that_again(
     output = capsys.readouterr().out
     assert "after step 6" in output and output.count("step 6/6") == 1
     same_run(workdir, alone)
+    same_evaluations(workdir, alone)
 
 
 def test_nothing_compiles_after_the_second_step(alone):
@@ -181,7 +193,8 @@ def test_nothing_compiles_after_the_second_step(alone):
 
 def test_a_run_writes_what_it_promises(alone):
     assert {p.name for p in alone.iterdir()} == {
-        "config.json", "config.copy.json", "metrics.jsonl", "samples.jsonl", "tensorboard", "checkpoints", "export",
+        "config.json", "config.copy.json", "metrics.jsonl", "samples.jsonl", "eval.jsonl", "generations", "tensorboard",
+        "checkpoints", "export",
     }  # fmt: skip
     assert sorted(p.name for p in (alone / "checkpoints").iterdir() if p.name.isdigit()) == ["4", "6"]
     before, *steps = records(alone)
@@ -295,3 +308,54 @@ def test_faults_are_left_out_and_too_many_in_a_row_end_the_run(tmp_path, cache, 
     assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0, 1.0]
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
     assert not (workdir / "export").exists()
+
+
+CHOOSY = [
+    *["--data.train", "arithmetic:sum?split=train&limit=24", "--data.eval", "--reward.functions", "ended"],
+    *["--sampling.stop-strings", *"etaoinshrl", "--algorithm.skip-solved", "--algorithm.dynamic-sampling"],
+    *["--algorithm.extra-problems", "1.5", "--algorithm.replay", "0.5", "--algorithm.tie-break", "longest"],
+]
+"""A run in which problems are left out, others take their place, and earlier drafts are shown again."""
+
+
+@pytest.fixture(scope="module")
+def choosy(tmp_path_factory, cache):
+    workdir = tmp_path_factory.mktemp("choosy") / "run"
+    finish(start(workdir, cache, *CHOOSY))
+    return workdir
+
+
+def test_a_run_that_chooses_its_problems_says_what_it_chose(choosy):
+    steps = records(choosy)
+    total = {name: sum(record.get(name, 0.0) for record in steps) for name in steps[0]}
+    assert len(steps) == STEPS and total["draft/skipped"] > 0 and total["frac_reward_zero_std"] > 0
+    assert total["sampling/extra_problems"] > 0 and 0 < total["sampling/extra_tokens"] < total["num_tokens"]
+    assert sum(record.get("draft/replayed", 0.0) for record in steps) > 0
+    for record in steps:
+        assert record["sampling/missing_problems"] == 0 or record["sampling/extra_problems"] > 0
+        assert record["update/dead_fraction"] == record["sampling/missing_problems"] / 8
+    assert [record["compile/count"] for record in steps[2:]] == [0.0] * (STEPS - 2)
+
+
+@pytest.mark.parametrize("where", ["4x2", "two processes"])
+def test_problems_and_drafts_are_chosen_alike_on_other_devices_and_after_a_restart(
+    where, choosy, tmp_path, cache, monkeypatch, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    workdir = tmp_path / "run"
+    shutil.copytree(choosy, workdir, ignore=lambda folder, names: {"export", "6"} & set(names))
+    if where == "two processes":
+        assert "after step 4" in pair(workdir, cache, *CHOOSY)[0]
+    else:
+        assert launch.main([*ARGUMENTS, *CHOOSY, "--mesh", where, "--workdir", str(workdir)]) == 0
+    texts = [
+        [[(stage["draft"], [c["text"] for c in stage["completions"]]) for stage in record["stages"]] for record in some]
+        for some in (records(workdir, "samples.jsonl"), records(choosy, "samples.jsonl"))
+    ]
+    assert texts[0] == texts[1] and any(isinstance(draft, dict) for record in texts[0] for draft, _ in record)
+    for mine, other in zip(records(workdir), records(choosy), strict=True):
+        names = [name for name in other if name.startswith(("reward", "draft/", "refine/", "sampling/extra", "num_"))]
+        assert [mine[name] for name in names] == pytest.approx([other[name] for name in names], abs=1e-6)
+    drafts = [(run / "checkpoints" / "6" / "default" / "drafts.json").read_bytes() for run in (workdir, choosy)]
+    assert drafts[0] == drafts[1] != b"{}"
+    same_weights(workdir, choosy)

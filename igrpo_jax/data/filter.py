@@ -17,7 +17,8 @@ _CHUNK = 2**14
 """Problems that are looked at together, by all processes."""
 
 _MAX_SKIPS = 4096
-_EXAMPLES = 3
+EXAMPLES = 3
+"""Dropped problems that are named for each reason."""
 
 _FIXES = {
     "no question": "check data.question_column",
@@ -38,7 +39,7 @@ class Report:
       total: problems in the source.
       checked: problems looked at; all of them unless the source is endless.
       dropped: reason to number of problems, with at least one.
-      examples: reason to the ids of the first three.
+      examples: reason to the ids of the first ones, three unless more are asked for.
       longest_seen: tokens of the longest prompt among the usable problems looked at.
       longest_prompt: tokens that no prompt exceeds: the same, but for an endless source `max_prompt_length`.
       fingerprint: of the usable problems looked at, their ids, order and columns.
@@ -118,6 +119,7 @@ def usable(
     gold_is_parsable: Callable[[str], bool],
     map_golds: Callable[[Callable[[str], bool], Sequence[str]], Iterable[bool]] = map,
     divide: Divide = alone,
+    examples: int = EXAMPLES,
 ) -> tuple[Source, Report]:
     """Leaves out problems without question or gold answer, with an unparsable one, or with too long a question.
 
@@ -133,6 +135,7 @@ def usable(
       gold_is_parsable: whether answers can be compared with this gold answer; called once for each distinct one.
       map_golds: `map`, or one that works in several processes.
       divide: lets every process of a run read and judge a part of the problems.
+      examples: how many dropped problems are named for each reason.
 
     Returns:
       The usable problems, and what was left out.
@@ -143,7 +146,7 @@ def usable(
     judge = _make_judge(count_tokens, max_prompt_length, gold_is_parsable, map_golds)
     endless = bool(getattr(source, "endless", False))
     checked = min(len(source), _PROBE) if endless else len(source)
-    indices, report = _scan(source, checked, judge, max_prompt_length, divide)
+    indices, report = _scan(source, checked, judge, max_prompt_length, divide, examples)
     if not indices:
         worst = max(report.dropped, key=report.dropped.__getitem__)
         raise ValueError(f"{report}; nothing is left to train on: {_FIXES[worst]}")
@@ -180,7 +183,7 @@ def _make_judge(
 
 
 def _scan(
-    source: Source, checked: int, judge: Judge, max_prompt_length: int, divide: Divide
+    source: Source, checked: int, judge: Judge, max_prompt_length: int, divide: Divide, named: int
 ) -> tuple[list[int], Report]:
     """Indices of the usable problems among the first `checked`, and the report."""
     indices: list[int] = []
@@ -202,7 +205,7 @@ def _scan(
                 longest = max(longest, length)
                 continue
             dropped[reason] = dropped.get(reason, 0) + 1
-            if dropped[reason] <= _EXAMPLES:
+            if dropped[reason] <= named:
                 examples.setdefault(reason, []).append(identity)
     report = Report(
         name=source.name,

@@ -4,19 +4,22 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from igrpo_jax.config import Config, RewardConfig
+from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
-from igrpo_jax.data.filter import usable
+from igrpo_jax.data.filter import EXAMPLES, usable
 from igrpo_jax.data.source import Source, load_source
 from igrpo_jax.types import Divide, Problem, Question, alone
 
 SERIAL_GOLDS = 1000
 """Sets with fewer gold answers are checked without grader processes."""
 
+NAMED = 100
+"""Dropped problems of an evaluation set that are named: each of them is missing in its scores."""
+
 
 class Data(NamedTuple):
     """Attributes:
-    batches: step -> the problems of that step, a pure function.
+    batches: step -> the problems of that step and those that may take the place of some, a pure function.
     evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
     fingerprints: of each source's usable problems, their number and what tells them from others; of an endless one's
@@ -56,7 +59,7 @@ def load_problems(
 
     fingerprints: dict[str, tuple[int, str]] = {}
 
-    def load(spec: str) -> tuple[Source, int]:
+    def load(spec: str, examples: int = EXAMPLES) -> tuple[Source, int]:
         source = load_source(spec, question_column=config.data.question_column, answer_column=config.data.answer_column)
         kept, report = usable(
             source,
@@ -65,6 +68,7 @@ def load_problems(
             gold_is_parsable=gold_is_parsable,
             map_golds=partial(_map_golds, config.reward),
             divide=divide,
+            examples=examples,
         )
         say(str(report))
         fingerprints[spec] = (report.kept, report.fingerprint)
@@ -76,7 +80,7 @@ def load_problems(
     evals: dict[str, Source] = {}
     longest = [length for _, length in trained]
     for spec in config.data.eval:
-        source, length = load(spec)
+        source, length = load(spec, examples=NAMED)
         if source.name in evals:
             raise ValueError(f"two evaluation sets are called {source.name}; give one of them a name with label=...")
         if getattr(source, "endless", False) and not config.eval.problems:
@@ -87,8 +91,9 @@ def load_problems(
     batches = no_batches
     if train:
         batches = make_batches(
-            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed
-        )
+            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed,
+            extra=extra_problems(config),
+        )  # fmt: skip
     # A reward gets the same columns whichever problems it grades together; None where a problem has no such column.
     none = {name: None for source in (*sources, *evals.values()) for name in source[0].columns} | dict.fromkeys(columns)
 

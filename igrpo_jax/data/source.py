@@ -10,6 +10,7 @@ from igrpo_jax.data.arithmetic import read_arithmetic
 from igrpo_jax.data.files import read_file
 from igrpo_jax.data.gym import gym_options, read_gym
 from igrpo_jax.data.hub import read_hub
+from igrpo_jax.data.presets import columns_of, is_preset, opened
 from igrpo_jax.data.rows import Mapped, Rows, check_columns, to_problem
 from igrpo_jax.data.spec import nearest, option_types, parse_spec, typed
 from igrpo_jax.data.tfds import read_tfds
@@ -82,6 +83,7 @@ def load_source(spec: str, *, question_column: str, answer_column: str) -> Sourc
     | `file:<path>`, a file, directory or pattern (`a/*.jsonl.gz`): see `igrpo_jax.data.tables` | |
     | `hf:<dataset id or directory>` | `name` (configuration), `split`, `revision` |
     | `tfds:<name or prepared directory>` | `split`, `data_dir` |
+    | a bare name: a public set, see `igrpo_jax.data.presets` | `file`, `tfds` or `hf`: where to read it instead |
 
     Every kind also takes `question` and `answer` (columns, dotted where nested), `answer_after` (marker that the gold
     answer follows, `####` in GSM8K), `answer_boxed` (the gold answer is in the last `\boxed{}`), `shuffle_seed`,
@@ -102,7 +104,7 @@ def load_source(spec: str, *, question_column: str, answer_column: str) -> Sourc
     >>> load_source("arithmetic:product?split=test", question_column="question", answer_column="answer")[0].question
     'What is 3 * 8?'
     """
-    kind, name, options = parse_spec(spec)
+    kind, name, options, preset = opened(spec) if is_preset(spec) else (*parse_spec(spec), None)
     if kind not in _KINDS:
         raise ValueError(f"data source {spec!r}: unknown kind {kind!r}; {nearest(kind, _KINDS)}")
     read, common = _KINDS[kind], option_types(_view)
@@ -113,6 +115,8 @@ def load_source(spec: str, *, question_column: str, answer_column: str) -> Sourc
     except ValueError as error:
         raise ValueError(f"{spec}: {error}") from error
     settings: dict[str, Any] = {} if rows.generated else {"question": question_column, "answer": answer_column}
+    if preset:
+        settings = columns_of(preset, rows.columns, own_answer="answer" in values)
     settings |= {key: value for key, value in values.items() if key in common}
     return _view(rows, spec, **settings)
 

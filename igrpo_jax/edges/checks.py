@@ -8,7 +8,7 @@ from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from igrpo_jax.config import Config, PromptConfig
+from igrpo_jax.config import Config, PromptConfig, extra_problems
 
 AT_LEAST = {
     "seed": 0,
@@ -16,8 +16,10 @@ AT_LEAST = {
     "algorithm.num_generations": 2,
     "algorithm.num_iterations": 1,
     "algorithm.rounds": 1,
+    "algorithm.extra_problems": 0,
     "algorithm.draft_weight": 0,
     "algorithm.beta": 0,
+    "algorithm.overlong_buffer": 0,
     "sampling.max_completion_length": 1,
     "sampling.top_k": 0,
     "sampling.rows": 0,
@@ -34,6 +36,8 @@ AT_LEAST = {
     "train.sample_rows": -1,
     "train.samples_mb": 0,
     "eval.num_samples": 1,
+    "eval.num_drafts": 1,
+    "eval.rounds": 1,
     "eval.problems": 0,
     "eval.max_completion_length": 0,
     "eval.temperature": 0,
@@ -62,10 +66,14 @@ SHARES = {
     "sampling.min_p": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta1": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta2": ("at least 0 and below 1", lambda x: 0 <= x < 1),
-    "algorithm.epsilon": ("between 0 and 1", lambda x: 0 < x < 1),
+    "algorithm.replay": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "algorithm.epsilon": ("above 0 and at most 1", lambda x: 0 < x <= 1),
 }
 """Fields between 0 and 1: in words, and as a test."""
 
+
+READERS = ("accuracy", "gym")
+"""Reward functions that say which answer they have read."""
 
 TAKEN = {"conversation", "messages", "tokenize", "add_generation_prompt", "continue_final_message", "return_dict"}
 """What a chat template is given in any case, and options of rendering it that would not give a prompt."""
@@ -158,6 +166,7 @@ def _check_together(config: Config) -> None:
         raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
     if a.rounds > 1 and not a.num_drafts:
         raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    _check_variants(config)
     if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
         raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
     if r.weights and len(r.weights) != len(r.functions):
@@ -165,6 +174,7 @@ def _check_together(config: Config) -> None:
     if data.mixture and len(data.mixture) != len(data.train):
         n = len(data.train)
         raise ValueError(f"data.mixture has {len(data.mixture)} numbers for {n} training sources; give one each")
+    _check_evaluation(config)
     if "" in config.sampling.stop_strings:
         raise ValueError(
             "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
@@ -173,8 +183,56 @@ def _check_together(config: Config) -> None:
     for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
         if "{question}" not in template:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
-    if "{draft}" not in config.prompt.refine and a.num_drafts:
-        raise ValueError("prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0")
+    if "{draft}" not in config.prompt.refine and (a.num_drafts or config.eval.refine):
+        raise ValueError(
+            "prompt.refine has no {draft}; put it where the draft goes, or set algorithm.num_drafts=0 and leave "
+            "eval.refine out"
+        )
+
+
+def _check_evaluation(config: Config) -> None:
+    """Refuses a selection that has nothing to go by."""
+    functions = config.reward.functions
+    if config.eval.refine and config.eval.select == "majority" and not set(READERS) & set(functions):
+        raise ValueError(
+            f"eval.select is majority, but none of reward.functions ({', '.join(functions)}) reads answers: add "
+            f"{' or '.join(READERS)}, or select random or shortest"
+        )
+
+
+def _check_variants(config: Config) -> None:
+    """Refuses variants of the algorithm that mean nothing together."""
+    a = config.algorithm
+    if a.beta > 0 and (a.kl_estimator, a.kl_in) == ("k1", "loss"):
+        raise ValueError(
+            "algorithm.kl_estimator is k1 with kl_in loss, whose gradient does not know the reference; take k2, whose "
+            "gradient is that of KL, or k3, or kl_in reward"
+        )
+    if a.overlong_buffer > (limit := config.sampling.max_completion_length):
+        raise ValueError(
+            f"algorithm.overlong_buffer is {a.overlong_buffer} of sampling.max_completion_length {limit} tokens; "
+            "it must be at most that"
+        )
+    if a.select != "best" and not a.num_drafts:
+        raise ValueError(
+            f"algorithm.select is {a.select} with num_drafts 0; without drafts none is selected; leave it out"
+        )
+    if a.skip_solved and not a.num_drafts:
+        raise ValueError(
+            "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
+            "dynamic_sampling, which leaves solved problems out too"
+        )
+    if a.replay and not (a.num_drafts and a.select == "best"):
+        reason = f"select {a.select}" if a.num_drafts else "num_drafts 0"
+        raise ValueError(
+            f"algorithm.replay is {a.replay:g} with {reason}; what is replayed are the best of earlier "
+            "drafts, so it needs select best and num_drafts above 0"
+        )
+    if a.dynamic_sampling and not extra_problems(config):
+        raise ValueError(
+            f"algorithm.dynamic_sampling is True with extra_problems {a.extra_problems:g}, which allows no further "
+            "problem a step; give it a multiple of problems_per_step, like 1.0"
+        )
 
 
 def _check_template(prompt: PromptConfig) -> None:

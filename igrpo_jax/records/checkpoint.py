@@ -8,10 +8,10 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import jax
@@ -36,6 +36,7 @@ class Checkpoints:
 
     Attributes:
       unsaved: why the newest save failed, None where none has, or the one after it succeeded.
+      beside: what files, by name, belong to the state after so many steps; they are saved and checked with it.
     """
 
     def __init__(self, directory: Path, *, keep: int | None, divide: Divide = alone, say: Callable[[str], None] = tell):
@@ -49,6 +50,8 @@ class Checkpoints:
           say: gets one line about each checkpoint that is damaged or could not be saved.
         """
         self.unsaved: str | None = None
+        self.beside: Callable[[int], dict[str, bytes]] = lambda step: {}
+        self._sealing = _Sealing()
         self._directory, self._reads, self._divide, self._say = directory.absolute(), keep is None, divide, say
         self._judged: dict[int, str | None] = {}
         self._watcher: threading.Thread | None = None
@@ -99,6 +102,7 @@ class Checkpoints:
             # A manager that has failed raises earlier failures again, some saves later.
             _error_of(self._manager.close)
             error = _error_of(self._open)
+        self._sealing.files = self.beside(step)
         with _no_warnings():
             error = error or _error_of(lambda: self._manager.save(step, args=ocp.args.PyTreeSave(_named(state))))
         if error:
@@ -136,6 +140,11 @@ class Checkpoints:
         unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
         return self.restore(step, placed._replace(moments=unread)).params
 
+    def read_beside(self, step: int, name: str) -> bytes | None:
+        """A file that was saved beside the state after `step` steps; None where there is none of that name."""
+        path = self._directory / str(step) / ITEM / name
+        return path.read_bytes() if path.is_file() else None
+
     def wait(self) -> None:
         """Waits until everything is on disk, or has failed and was said to."""
         self._settle()
@@ -156,7 +165,9 @@ class Checkpoints:
         if self._reads:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         with _no_warnings():  # orbax warns of what was asked for
-            self._manager = ocp.CheckpointManager(self._directory, options=options, handler_registry=_registry())
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, handler_registry=_registry(self._sealing)
+            )
 
     def _steps(self) -> list[int]:
         """Steps of all checkpoints, the newest first."""
@@ -227,16 +238,24 @@ class Checkpoints:
 
 
 class _Sealing(ocp.PyTreeCheckpointHandler):
-    """Orbax's handler of trees, which also writes checksums: when all is written, before it is renamed into place."""
+    """Orbax's handler of trees, which also writes checksums: when all is written, before it is renamed into place.
+
+    Attributes:
+      files: what else is written, by name.
+    """
+
+    files: Mapping[str, bytes] = MappingProxyType({})
 
     def finalize(self, directory: Any) -> None:
         """Called in the background, in one process."""
         super().finalize(directory)
+        for name, content in self.files.items():
+            (Path(directory) / name).write_bytes(content)
         checksums.write_checksums(Path(directory))
 
 
-def _registry() -> Any:
-    registry, handler = ocp.handlers.DefaultCheckpointHandlerRegistry(), _Sealing()
+def _registry(handler: _Sealing) -> Any:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
         registry.add(ITEM, arguments, handler)
     return registry

@@ -1,7 +1,6 @@
-"""Records as JSON Lines: damage costs the line that has it, and no other; samples in files of bounded size."""
+"""Records as JSON Lines: damage costs the line that has it, and no other."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,6 @@ from typing import Any
 from igrpo_jax.records.writer import replace_whole
 
 _DECODER = json.JSONDecoder()
-
-PARTS = 8
-"""Files that the space is divided into; samples of about a PARTS-th of it are dropped at once."""
-
-_NAME = re.compile(r"samples(?:-(\d+))?\.jsonl")
 
 
 def encoded(records: Sequence[Mapping[str, Any]]) -> bytes:
@@ -88,40 +82,3 @@ def _records_in(line: bytes) -> Iterator[tuple[dict[str, Any], bytes]]:
             return
         yield record, data
         begin = end + 1
-
-
-def parts(workdir: Path) -> list[Path]:
-    """The files of a run's samples that are there, oldest first: samples.jsonl, then samples-<first step>.jsonl."""
-    found = [
-        (int(name[1] or 0), path) for path in workdir.glob("samples*.jsonl") if (name := _NAME.fullmatch(path.name))
-    ]
-    return [path for _, path in sorted(found)]
-
-
-class Rotation:
-    """Says into which file samples go: when one is full the next begins, and the oldest go when there is no room.
-
-    What is kept hangs on steps and sizes alone, so a run that is killed and resumed ends with the same files; unless
-    there was no room for the samples of all steps since the checkpoint that it resumes from.
-
-    Args:
-      workdir: the run's directory, after what is to be forgotten is.
-      limit: bytes of all files together; 0 is without bound.
-    """
-
-    def __init__(self, workdir: Path, limit: int):
-        self._workdir, self._limit = workdir, limit
-        self._sizes = {path: path.stat().st_size for path in parts(workdir)}
-
-    def place(self, step: int, size: int) -> Path:
-        """The file for so many bytes of samples of a step; they count as written."""
-        newest = next(reversed(self._sizes), self._workdir / "samples.jsonl")
-        taken = self._sizes.get(newest, 0)
-        if self._limit and taken and taken + size > self._limit // PARTS:
-            newest, taken = self._workdir / f"samples-{step}.jsonl", 0
-        self._sizes[newest] = taken + size
-        while self._limit and len(self._sizes) > 1 and sum(self._sizes.values()) > self._limit:
-            oldest = next(iter(self._sizes))
-            oldest.unlink(missing_ok=True)
-            del self._sizes[oldest]
-        return newest

@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from igrpo_jax.config import extra_problems
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records import events
-from igrpo_jax.records.lines import Rotation, encoded, forget, parts, read_records
+from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
+from igrpo_jax.records.lines import encoded, forget, read_records
+from igrpo_jax.records.rotation import Rotation, parts
 from igrpo_jax.records.samples import shown
 from igrpo_jax.records.writer import Writer
 
@@ -44,7 +47,7 @@ class RunLog:
           steps: training steps in all.
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
-          samples_mb: MiB that samples may take, see `igrpo_jax.records.lines.Rotation`; 0 is without bound.
+          samples_mb: MiB that samples may take, see `igrpo_jax.records.rotation`; 0 is without bound.
           console: for tests.
 
         Raises:
@@ -55,12 +58,14 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         self._rotation = _samples_before(workdir, kept, samples_mb << 20, self.say)
+        forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
         self._board = workdir / "tensorboard" / name
         self._board.parent.mkdir(parents=True, exist_ok=True)
         self._writer = Writer(self.say)
         self._writer.append({self._board: events.beginning(kept + 1)})
+        self._evaluations = Evaluations(workdir, self._writer, self.say)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
@@ -85,6 +90,10 @@ class RunLog:
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
         return step in self._evaluated
+
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Records one set and mode, see `Evaluations.record`; its metrics go to `metrics`, with all others'."""
+        self._evaluations.record(step, line, records)
 
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Moves the progress bar, or prints a line where there is none."""
@@ -121,6 +130,9 @@ class Silence(RunLog):
         """Not that this process knows."""
         return False
 
+    def evaluation(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
+        """Nothing; the records, which would be made for it, are not."""
+
     def advance(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
 
@@ -147,6 +159,8 @@ def overview(run: Any) -> Any:
         "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }
+    if extra := extra_problems(config):
+        rows["chosen"] = f"others take the place of problems that are not worth training on, up to {extra} a step"
     for name, value in rows.items():
         table.add_row(name, plain(value))
     return table

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     try:
         _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "samples-*.jsonl"))
+        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "samples-*.jsonl", "eval.jsonl"))
         text = (json.dumps(mine, indent=2) + "\n").encode()
         for place in (workdir / COPY, path):
             if not place.exists() or place.read_bytes() != text:
@@ -135,13 +135,22 @@ def _compared(workdir: Path, theirs: dict[str, Any], mine: dict[str, Any]) -> li
 
 def _check_places(workdir: Path, *, export: bool, ours: bool) -> None:
     """Refuses what would be in the way only after training; in a run's own directory a damaged log is still its log."""
-    for name in ("checkpoints", "tensorboard", *(["export"] if export else [])):
+    for name in ("checkpoints", "tensorboard", "generations", *(["export"] if export else [])):
         path = workdir / name
         if path.is_symlink() and not path.exists():
             raise ValueError(f"{path} is a link to nowhere; delete it, or choose another --workdir")
         if path.exists() and not (path.is_dir() and os.access(path, os.W_OK | os.X_OK)):
             raise ValueError(f"{path} is in the way: no directory, or not to be written; move it, or choose another")
-    for name in ("metrics.jsonl", "samples.jsonl"):
+    check_logs(workdir, ("metrics.jsonl", "samples.jsonl", "eval.jsonl"), ours=ours)
+
+
+def check_logs(workdir: Path, names: Sequence[str], *, ours: bool = False) -> None:
+    """Refuses a directory in which files of these names are not what a run writes.
+
+    Raises:
+      ValueError: names the file.
+    """
+    for name in names:
         path = workdir / name
         if path.exists() and not (path.is_file() and (ours or _is_log(path))):
             raise ValueError(f"{path} is not that of a run, which would write over it; choose another --workdir")

@@ -109,5 +109,5 @@ def _score(
 
 def newest(scores: Sequence[Score]) -> list[Score]:
     """The last score of every run, set, mode and metric."""
-    last = {(s.run, s.set, s.mode, s.metric): s for s in sorted(scores, key=lambda score: score.step)}
+    last = {(s.run, s.set, s.mode, s.metric, s.settings): s for s in sorted(scores, key=lambda score: score.step)}
     return list(last.values())

@@ -1,6 +1,6 @@
 """Charts by Altair: plain rows in, Vega-Lite out. Nothing here names a color of the page; a theme gives these."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from igrpo_jax.report.evaluations import Score
@@ -75,11 +75,8 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     """Scores of one set over steps, with the intervals that are known."""
     import altair as alt
 
-    rows = [
-        s._asdict() | {"series": f"{s.metric} {s.mode}"}
-        for s in scores
-        if s.set == of and s.metric.rpartition("/")[2] != "pass@1"  # which is avg@n
-    ]
+    shown = _largest({s.metric for s in scores if s.set == of})
+    rows = [s._asdict() | {"series": f"{s.metric} {s.mode}"} for s in scores if s.set == of and s.metric in shown]
     if not rows:
         return None
     apart = _told_apart(_distinct(rows, "series"), _distinct(rows, "arm"))
@@ -106,6 +103,18 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
         chart = bars.encode(y=alt.Y("low:Q", title="share of problems"), y2="high:Q") + chart
     caption = "Bars are 95 % intervals over problems, of the scores whose error is known."
     return Figure(name, f"Evaluation: {of}", caption, _finished(chart))
+
+
+def _largest(metrics: Iterable[str]) -> set[str]:
+    """Of avg@n, pass@k and maj@k those of the most samples.
+
+    >>> sorted(_largest(["avg@8", "pass@2", "pass@16", "maj@4"]))
+    ['avg@8', 'maj@4', 'pass@16']
+    """
+    most: dict[str, str] = {}
+    for metric in sorted(metrics, key=lambda name: int(name.rpartition("@")[2])):
+        most[metric.rpartition("@")[0]] = metric
+    return set(most.values())
 
 
 def phases(rows: Sequence[Mapping[str, Any]]) -> Figure | None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from igrpo_jax.config import fields
 from igrpo_jax.edges.printable import printable
+from igrpo_jax.records.evaluations import settings as settings_of
 from igrpo_jax.records.lease import held
 from igrpo_jax.records.lines import read_records
 from igrpo_jax.records.workdir import FREE, recorded
@@ -25,7 +26,7 @@ class Recorded(NamedTuple):
       settings: what config.json says, by `section.field`; the model is under `architecture.`, sources under `source.`.
       steps: metrics of training steps, oldest first, each step once.
       evaluations: metrics that begin with `eval/`, oldest first.
-      scores: lines of eval.jsonl, oldest first.
+      scores: lines of eval.jsonl, oldest first, of the same evaluation the last one.
       live: whether a process is writing there.
     """
 
@@ -65,7 +66,7 @@ def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = ""
         return None
     settings = _settings(workdir, about)
     metrics = _records(workdir / "metrics.jsonl", about)
-    scores = [record for record in _records(workdir / "eval.jsonl", about) if _is_score(record, about)]
+    scores = {settings_of(r): r for r in _records(workdir / "eval.jsonl", about) if _is_score(r, about)}
     steps = {record["step"]: record for record in metrics if _number(record.get("reward"))}
     evaluations = [record for record in metrics if any(key.startswith("eval/") for key in record)]
     if not (steps or evaluations or scores):
@@ -78,7 +79,7 @@ def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = ""
         settings,
         [steps[step] for step in sorted(steps)],
         evaluations,
-        scores,
+        list(scores.values()),
         held(workdir),
     )
 

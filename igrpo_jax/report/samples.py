@@ -7,9 +7,11 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import unquote
 
 from igrpo_jax.edges.printable import printable
-from igrpo_jax.records.lines import each_record, parts
+from igrpo_jax.records.lines import each_record
+from igrpo_jax.records.rotation import parts
 from igrpo_jax.report.runs import Record, Recorded
 from igrpo_jax.report.series import is_number
 
@@ -100,7 +102,7 @@ def _files(run: Recorded) -> Iterator[tuple[Path, str]]:
     yield from ((path, "training") for path in parts(run.workdir) if path.is_file())
     for path in sorted((run.workdir / "generations").glob("*.jsonl")):
         if path.is_file():
-            yield path, "evaluation " + printable(re.sub(r"^step-\d+-", "", path.stem))
+            yield path, "evaluation " + printable(unquote(re.sub(r"^step-\d+-", "", path.stem)))
 
 
 def _size(path: Path) -> int:

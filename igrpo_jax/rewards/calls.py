@@ -2,11 +2,8 @@
 
 import math
 import numbers
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +20,6 @@ _FIXES = {
     "memory": "needed more memory than reward.memory_mb; raise that, or load what is large when the module is imported",
 }
 _WARNED: set[tuple[str, str]] = set()
-_PATCHED = threading.RLock()
 
 
 def called(
@@ -130,45 +126,9 @@ def _warn(name: str, failed: Failed) -> None:
 
 def _here(name: str, function: Callable[..., Any], given: Mapping[str, list[Any]]) -> Any:
     """What a function returns that runs in this process: a built-in one, or one that was handed over as it is."""
-    with _refused_signals() as refused:
-        try:
-            result, error = function(**given), None
-        except Exception as raised:
-            result, error = None, raised
-    if refused:
-        raise ValueError(
-            f"reward {name!r} sets a signal handler, which Python allows in the main thread only, and rewards run in "
-            "another, so what it returns is no verdict; do without: math_verify takes parse(..., parsing_timeout=None) "
-            "and verify(..., timeout_seconds=None), and the built-in reward accuracy has deadlines of its own"
-        ) from error
-    if error is not None:
+    try:
+        return function(**given)
+    except Exception as error:
         raise ValueError(
             f"reward {name!r} raised {type(error).__name__}: {error}; it must return one number or None a completion"
         ) from error
-    return result
-
-
-@contextmanager
-def _refused_signals() -> Iterator[list[int]]:
-    """The numbers of the signals whose handlers this thread tries to set inside, where Python refuses that.
-
-    A reward may swallow Python's error: recipes have `except Exception: return 0.0` around math_verify, whose timeouts
-    are alarms.
-    """
-    refused: list[int] = []
-    here = threading.current_thread()
-    if here is threading.main_thread():
-        yield refused
-        return
-
-    def noting(number: int, handler: Any) -> Any:
-        if threading.current_thread() is here:
-            refused.append(number)
-        return original(number, handler)
-
-    with _PATCHED:
-        original, signal.signal = signal.signal, noting
-        try:
-            yield refused
-        finally:
-            signal.signal = original

@@ -59,6 +59,11 @@ class Scores(NamedTuple):
             self.total[rows], each, self.parsed[rows], self.reasons[rows], self.timeouts[rows], self.errors[rows]
         )
 
+    def plus(self, name: str, values: np.ndarray) -> "Scores":
+        """These and one more reward of every completion."""
+        total = (self.total + values).astype(np.float32)
+        return self._replace(total=total, each=self.each | {name: values.astype(np.float32)})
+
     @staticmethod
     def join(parts: Sequence["Scores"]) -> "Scores":
         """Those of all parts' completions, in order."""

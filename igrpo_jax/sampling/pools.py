@@ -20,12 +20,13 @@ def pool_of(config: Config, shards: int, shapes: Shapes) -> Pool:
 
 def evaluation_pool(pool: Pool, config: Config, shards: int, shapes: Shapes, problems: int) -> Pool:
     """The pool that evaluation samples with: training's if it fits, else another that needs no more memory."""
-    samples, length = config.eval.num_samples, config.eval.max_completion_length or shapes.completion
-    if length <= shapes.completion and samples % pool.lanes == 0:
+    length = config.eval.max_completion_length or shapes.completion
+    groups = [config.eval.num_samples] + [config.eval.num_drafts] * config.eval.refine
+    if length <= shapes.completion and all(samples % pool.lanes == 0 for samples in groups):
         return pool
     prompts = (shapes.prompt, shapes.refinement) if config.eval.refine else (shapes.prompt,)
     rows = min(pool.slots * pool.lanes, pool.tokens // (max(prompts) + length)) // shards
     return make_pool(
-        rows=max(rows, 1), problems=problems, groups=[samples], shards=shards, prompts=prompts,
+        rows=max(rows, 1), problems=problems, groups=groups, shards=shards, prompts=prompts,
         max_completion_length=length,
     )  # fmt: skip

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from igrpo_jax.edges.preemption import GRACE, RESUME
-from igrpo_jax.records.allocator import ALLOCATOR
+from igrpo_jax.records.machine.allocator import ALLOCATOR
 from tests.chaos.child import PHASES
 
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,8 @@ def records(workdir: Path) -> list[dict]:
 
 def differences(workdir: Path, alone: Path) -> list[str]:
     """What a run has written otherwise than the undisturbed one."""
-    names = ("export/model.safetensors", "export/config.json", "samples.jsonl")
+    names = ("export/model.safetensors", "export/config.json", "samples.jsonl", "eval.jsonl")
+    names += tuple(f"generations/{path.name}" for path in sorted((alone / "generations").iterdir()))
     wrong = [name for name in names if (workdir / name).read_bytes() != (alone / name).read_bytes()]
     return wrong + ["metrics.jsonl"] * (records(workdir) != records(alone))
 

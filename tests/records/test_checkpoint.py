@@ -207,3 +207,21 @@ def test_a_pipe_in_a_checkpoint_is_refused(name, folder):
     os.mkfifo(folder / "4" / name)
     with pytest.raises(ValueError, match=rf"4/{name} is no plain file; move it away"):
         Checkpoints(folder, keep=None)
+
+
+def test_what_lies_beside_the_state_is_saved_and_checked_with_it(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    checkpoints.beside = lambda step: {"notes.json": f"[{step}]".encode()}
+    for step in (2, 4):
+        checkpoints.save(step, STATE)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.latest() == 4
+    assert [checkpoints.read_beside(step, "notes.json") for step in (2, 4)] == [b"[2]", b"[4]"]
+    assert checkpoints.read_beside(4, "others.json") is None
+    np.testing.assert_array_equal(checkpoints.restore(4, placed(STATE)).params["a"], STATE.params["a"])
+    checkpoints.close()
+    (tmp_path / "run" / "4" / "default" / "notes.json").write_bytes(b"[5]")
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.latest() == 2 and "notes.json has another checksum" in capsys.readouterr().err
+    checkpoints.close()

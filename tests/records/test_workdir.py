@@ -39,6 +39,24 @@ def test_a_field_that_an_older_version_did_not_have_had_its_default():
     assert changed(old, new) == ["optim.weight_decay: 0.0 -> 0.1"]
 
 
+@pytest.mark.parametrize(("former", "today"), [(True, "group"), (False, "none")])
+def test_runs_from_when_scale_rewards_was_true_or_false_go_on(former, today, tmp_path, capsys):
+    config = Config(algorithm=AlgorithmConfig(scale_rewards=today))
+    claim(tmp_path, config, SMALL)
+    record = json.loads((tmp_path / "config.json").read_text())
+    record["config"]["algorithm"]["scale_rewards"] = former
+    for name in ("baseline", "kl_estimator", "kl_in", "mask_truncated", "overlong_buffer"):
+        del record["config"]["algorithm"][name]  # fields of later versions
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    other = Config(algorithm=AlgorithmConfig(scale_rewards="batch"))
+    with pytest.raises(ValueError, match=rf"another experiment \(algorithm.scale_rewards: '{today}' -> 'batch'\)"):
+        claim(tmp_path, other, SMALL)
+    claim(tmp_path, config, SMALL)
+    assert "changed" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["algorithm"]["scale_rewards"] == today
+
+
 def test_values_of_the_chat_template_stay_with_a_run():
     config = Config(prompt=PromptConfig(chat_template_kwargs={"enable_thinking": False, "date_string": "1 May"}))
     saved, plain = (json.loads(json.dumps(to_dict(one))) for one in (config, Config()))

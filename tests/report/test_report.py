@@ -102,13 +102,13 @@ def test_too_many_samples_are_thinned_evenly_and_said(tmp_path):
 def test_samples_of_all_files_and_of_evaluations_are_there(tmp_path):
     workdir = made.run(tmp_path / "run", steps=2, samples=1)
     more = made.sample(3, 7, [made.completion("a", 0.0)], [made.completion("b", 1.0)])
-    for name in ("samples-3.jsonl", "generations/step-2-held out-bare.jsonl"):
+    for name in ("samples-3.jsonl", "generations/step-2-held%20out%2Fb-bare.jsonl"):
         (workdir / name).parent.mkdir(exist_ok=True)
         (workdir / name).write_text(json.dumps(more) + "\n")
     packed = pack([read(workdir)[0]], print)
     assert packed.index["step"] == [1, 2, 3, 3]
     assert [packed.index["sources"][k] for k in packed.index["source"]] == ["training"] * 3 + [
-        "evaluation held out-bare"
+        "evaluation held out/b-bare"
     ]
 
 
@@ -260,7 +260,7 @@ def test_the_job_takes_several_workdirs_and_prints_the_path_last(tmp_path, capsy
         (["--job", "report"], "--job report needs a --workdir"),
         (["--job", "report", "--workdir", "/nowhere/at/all"], "nothing to report"),
         (["--job", "report", "--workdir", "x", "--gpu-hour-price", "-1"], "--gpu-hour-price is -1.0; it must be"),
-        (["--job", "train"], "--job train needs a --config"),
+        (["--job", "train"], "--job train needs --config"),
         (["--config", "smoke.py", "--workdir", "a", "b"], "--workdir has 2 directories; --job train takes one"),
     ],
 )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.sampling.draw import BLOCK, NO_TOKEN, Truncation, draw, row_keys, uniforms
 
 TRUNCATIONS = [

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import chisquare
 
 from igrpo_jax.config import SamplingConfig
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.sampling import flight, stopping
 from igrpo_jax.sampling.programs import Pool
 from igrpo_jax.sampling.sampler import Sampler

@@ -12,7 +12,7 @@ import pytest
 from igrpo_jax.config import SamplingConfig
 from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.prompts import pad_prompts
-from igrpo_jax.records.compiles import counting_compiles
+from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.sampling import flight
 from igrpo_jax.sampling.decoding import Limits
 from igrpo_jax.sampling.draw import Truncation

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from igrpo_jax.records import runlog
-from igrpo_jax.records.lines import Rotation, parts
+from igrpo_jax.records.rotation import Rotation, parts
 from igrpo_jax.records.runlog import RunLog
 
 TEXT = "x" * 40_000
