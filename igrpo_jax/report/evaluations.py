@@ -12,6 +12,15 @@ from igrpo_jax.report.series import is_number
 WIDTH = 1.96
 """Standard errors on either side that hold 95 % of a normal distribution."""
 
+SETTINGS = {
+    "num_drafts": "{:g} drafts", "rounds": "{:g} rounds", "n": "{:g} samples", "temperature": "temperature {:g}",
+    "top_p": "top-p {:g}", "max_completion_length": "at most {:g} tokens", "sampled_tokens": "{:,.0f} tokens sampled",
+}  # fmt: skip
+"""What stands beside a score of how it came about."""
+
+PROMPT = 80
+"""Characters of a prompt that stand there."""
+
 _NAME = re.compile(
     r"^eval/(?P<set>.+?)/(?P<mode>drafted/|refined/|)(?P<metric>(?:[^/]+/)?(?:avg|pass|maj)@\d+)$", re.DOTALL
 )
@@ -56,14 +65,21 @@ def _of_line(run: Recorded, record: Record) -> Iterator[Score]:
     mode = printable(str(record.get("mode", "bare")))
     if record.get("select"):
         mode += f", {printable(str(record['select']))}{' (sees the gold answer)' if record.get('gold') else ''}"
-    names = {"temperature": "temperature", "top_p": "top-p", "max_completion_length": "tokens at most", "n": "samples"}
-    settings = [f"{words} {record[name]:g}" for name, words in names.items() if is_number(record.get(name))]
-    if is_number(record.get("sampled_tokens")):
-        settings.append(f"{record['sampled_tokens']:,.0f} tokens sampled")
+    how = ", ".join(_settings(record))
     for metric, value in record["scores"].items():
         if re.fullmatch(r"(?:.+/)?(?:avg|pass|maj)@\d+", metric) and is_number(value):
             error = record["scores"].get(f"{metric}_stderr", by_problem_error(metric, record.get("by_problem")))
-            yield _score(run, record["step"], record["set"], mode, metric, value, error, ", ".join(settings))
+            yield _score(run, record["step"], record["set"], mode, metric, value, error, how)
+
+
+def _settings(record: Record) -> Iterator[str]:
+    """How an evaluation was sampled."""
+    for name, words in SETTINGS.items():
+        if is_number(record.get(name)) and (record[name] or name not in ("num_drafts", "rounds")):
+            yield words.format(record[name])
+    for name in ("prompt", "system"):
+        if isinstance(text := record.get(name), str) and text:
+            yield f"{name} {printable(text[:PROMPT])}{'...' if len(text) > PROMPT else ''}"
 
 
 def _of_metrics(run: Recorded, record: Record) -> Iterator[Score]:
@@ -81,7 +97,7 @@ def by_problem_error(metric: str, rows: Any) -> float | None:
     >>> by_problem_error("pass@1", [["a", 2, 2], ["b", 0, 2]])
     0.5
     """
-    kind, _, k = metric.rpartition("@")
+    kind, _, k = metric.rpartition("/")[2].rpartition("@")
     if kind not in ("avg", "pass") or not isinstance(rows, list) or len(rows) < 2:
         return None
     try:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from igrpo_jax.config import fields
+from igrpo_jax.config import Config, fields, to_dict
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records.evaluations import settings as settings_of
 from igrpo_jax.records.lease import held
@@ -126,7 +126,9 @@ def _settings(workdir: Path, say: Callable[[str], None]) -> dict[str, Any]:
         say("its config is left out, config.json is missing")
         return {}
     sources = record.get("data")
-    found = fields(record["config"]) | {f"architecture.{name}": v for name, v in record["architecture"].items()}
+    # What an older run's config does not name had its default.
+    found = fields(json.loads(json.dumps(to_dict(Config())))) | fields(record["config"])
+    found |= {f"architecture.{name}": v for name, v in record["architecture"].items()}
     if isinstance(sources, dict):
         found |= {f"source.{name}": value for name, value in sources.items()}
     return found

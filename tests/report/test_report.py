@@ -10,7 +10,7 @@ import pytest
 import launch
 from igrpo_jax.report import series, tables
 from igrpo_jax.report.evaluations import scores_of
-from igrpo_jax.report.runs import read_run
+from igrpo_jax.report.runs import differences, read_run
 from igrpo_jax.report.samples import FILTERS, flags, pack
 from igrpo_jax.report.studies import read_study
 from igrpo_jax.report.write import write_report
@@ -65,6 +65,15 @@ def test_directories_without_a_run_are_named_and_the_others_shown(tmp_path):
     assert all(note in page.read_text() for note in notes)
     with pytest.raises(ValueError, match=r"nothing to report .*nowhere.*give the --workdir of runs that have trained"):
         write_report([tmp_path / "nowhere"], tmp_path / "out")
+
+
+def test_what_an_older_config_does_not_name_has_its_default(tmp_path):
+    runs = [made.run(tmp_path / name, steps=2) for name in ("old", "new")]
+    record = json.loads((runs[0] / "config.json").read_text())
+    del record["config"]["algorithm"]["select"], record["config"]["optim"]
+    (runs[0] / "config.json").write_text(json.dumps(record))
+    old, new = (read(run, run.name)[0] for run in runs)
+    assert old.settings == new.settings and not differences([old, new])
 
 
 def test_an_unfinished_run_says_how_far_it_is(tmp_path):
