@@ -3,6 +3,7 @@
 So one problem refines while another is still drafting. Programs know nothing of requests and processes; this file does.
 """
 
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -136,14 +137,16 @@ def drive(
     waiting = iter(range(len(programs) if begin is None else begin, len(programs)))
     latest: dict[int, Ask] = {}
     groups: list[list[Group]] = [[] for _ in problems]
+    turn = threading.Lock()  # `follow` may run in several threads; only rewards are asked for side by side
 
     def render(asks: Sequence[tuple[int, Ask]]) -> list[list[int]]:
-        return [
-            prompter.refinement(problems[p].question, ask.draft.tokens, limit=refinement_limit)
-            if ask.draft
-            else prompter.question(problems[p].question)
-            for p, ask in asks
-        ]
+        with turn:
+            return [
+                prompter.refinement(problems[p].question, ask.draft.tokens, limit=refinement_limit)
+                if ask.draft
+                else prompter.question(problems[p].question)
+                for p, ask in asks
+            ]
 
     def advance(p: int, group: Group | None = None) -> list[tuple[int, Ask]]:
         """What a program asks for next, or the one that takes its place, if anything; without a group it begins."""
@@ -164,11 +167,12 @@ def drive(
         items = [(problems[request.index], latest[request.index].draft, samples) for request, samples in finished]
         graded = divide("grades", lambda some: grade(some, reward, prompter), items)
         further = []
-        for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
-            p = request.index
-            group = Group(request.stage, request.prompt, latest[p].draft, samples, scores, copied)
-            groups[p].append(group)
-            further += advance(p, group)
+        with turn:
+            for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
+                p = request.index
+                group = Group(request.stage, request.prompt, latest[p].draft, samples, scores, copied)
+                groups[p].append(group)
+                further += advance(p, group)
         return requests(further)
 
     usage = sample(

@@ -12,7 +12,9 @@ A step, as `train_step` takes it:
 """
 
 import dataclasses
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
 from igrpo_jax.learning.penalty import with_penalty
+from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -75,7 +78,7 @@ class Run(NamedTuple):
 def train(
     run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
-    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+    """Trains for `config.train.steps`, or up to its limits, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
@@ -114,11 +117,13 @@ def _train(
         state = run.learner.init(initial_params())
     pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
-    alarms, left_out = Alarms(), 0
+    alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
+    run = run._replace(config=spending.expecting(completed, run.layout.agree))
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log_evaluations(run, state.params, completed, log)
 
-    for step in range(completed, config.train.steps):
+    step = completed
+    while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
             state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
@@ -130,6 +135,9 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
+        spending.add(metrics)
+        run = run._replace(config=spending.expecting(done, run.layout.agree))
+        log.steps = run.config.train.steps
         rows = config.train.sample_rows
         some = experience.problems[: rows if rows >= 0 else None]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
@@ -141,11 +149,12 @@ def _train(
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
-        if done == config.train.steps or done % config.train.save_every == 0:
+        if done == run.config.train.steps or done % config.train.save_every == 0:
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log_evaluations(run, state.params, done, log)
+        step = done
     return state.params
 
 
@@ -291,19 +300,29 @@ def evaluation_draw(run: Run, view: PyTree) -> Draw:
 
 
 class Clock:
-    """Seconds spent under each name."""
+    """Seconds during which something was going on under each name, in one thread or in several."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Adds the time inside to `name`."""
-        started = time.perf_counter()
+        """Counts the time inside under `name`, once if several threads are inside."""
+        with self._lock:
+            if not self._inside[name]:
+                self._since[name] = time.perf_counter()
+            self._inside[name] += 1
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            with self._lock:
+                self._inside[name] -= 1
+                if not self._inside[name]:
+                    spent = time.perf_counter() - self._since[name]
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def grading(self, reward: Reward) -> Reward:
         """The same function, timed."""

@@ -30,7 +30,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
     say = partial(print, file=sys.stderr)
-    with load_rewards(config.reward) as reward, ExitStack() as held:
+    with load_rewards(config.reward, config.judge) as reward, ExitStack() as held:
         found = find(config.model.source)
         layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
         data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)

@@ -30,7 +30,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
         )
     found = read_generations(path)
     say = partial(print, file=sys.stderr)
-    with load_rewards(config.reward) as reward, ExitStack() as held:
+    with load_rewards(config.reward, config.judge) as reward, ExitStack() as held:
         write = recorder(workdir, held, say)
         lines = []
         for key, records in found.items():

@@ -6,6 +6,9 @@ from typing import Any
 
 from igrpo_jax.config import Config
 
+FOLLOWERS = 256
+"""Threads at most in which finished groups are graded where a judge is asked; they do nothing but wait for it."""
+
 
 def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None, **options: Any) -> Any:
     """Data, prompts, sampler and learner as one `igrpo_jax.train.Run`; options as of `Sampler`."""
@@ -31,7 +34,10 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
     layout.processes.warn(beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
-    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, **options)
+    followers = FOLLOWERS if reward.waits and layout.processes.count == 1 else 1
+    make = partial(
+        Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, followers=followers, **options
+    )
     sampler = evaluator = make(pool=pool)
     if data.evals:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))

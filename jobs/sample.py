@@ -141,7 +141,7 @@ def rewarding(config: Config, problems: Sequence[Any], held: ExitStack) -> tuple
 
     if problems and all(problem.columns.get("answer") is not None for problem in problems):
         check(config)
-        return True, held.enter_context(load_rewards(config.reward))
+        return True, held.enter_context(load_rewards(config.reward, config.judge))
     if config.eval.select == "best":
         raise ValueError("eval.select is best, but not every question has a gold answer; select majority")
     return False, ungraded

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from igrpo_jax.config import Config
+from igrpo_jax.config import Config, fields, to_dict
 from igrpo_jax.edges.preemption import Stop
 from jobs.arguments import Launch
 from jobs.devices import devices
@@ -17,14 +17,15 @@ from jobs.report import report_on
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     """Trains, exports, and shows the first and last steps."""
     with devices(launch, config, stop) as layout, ExitStack() as held:
-        train(config, layout, workdir, held=held, stop=stop)
+        train(config, layout, workdir, held=held, stop=stop, track=launch.track)
 
 
-def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: Stop) -> None:
+def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: Stop, track: str = "none") -> None:
     """What can be refused is refused before weights are read; `held` keeps the workdir this run's."""
     from igrpo_jax.records.checkpoint import Checkpoints, tell
     from igrpo_jax.records.lease import lease
     from igrpo_jax.records.runlog import RunLog, Silence, overview, read_metrics, summary_table
+    from igrpo_jax.records.trackers.tracker import Tracker, installed
     from igrpo_jax.records.workdir import claim
     from igrpo_jax.rewards import load_rewards
     from igrpo_jax.train import train as train_policy
@@ -32,7 +33,9 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
     from models.formats.storage import check_replaceable
     from sharding.processes import compare
 
-    with load_rewards(config.reward) as reward:
+    if track != "none":
+        installed(track)
+    with load_rewards(config.reward, config.judge) as reward:
         found = find(config.model.source)
         data = read_data(config, layout, found)
         parts = assemble(config, layout, found, reward, data, pause=stop.check)
@@ -44,10 +47,11 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
         compare(layout.processes, {f"in {workdir} as its newest checkpoint": checkpoints.latest()})
         log = Silence()
         if layout.processes.first:
-            settings = config.train
-            log = RunLog(
-                workdir, steps=settings.steps, completed=checkpoints.latest() or 0, samples_mb=settings.samples_mb
-            )
+            completed = checkpoints.latest() or 0
+            tracked = partial(Tracker, track, workdir, fields(to_dict(config)), resumed=completed > 0)
+            tracker = None if track == "none" else lambda say: tracked(say=say)
+            room = config.train.samples_mb
+            log = RunLog(workdir, steps=config.train.steps, completed=completed, samples_mb=room, tracker=tracker)
         log.console.print(overview(parts))
         try:
             initial = partial(initial_policy, config, layout, found)

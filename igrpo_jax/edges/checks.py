@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from igrpo_jax.config import Config, PromptConfig, extra_problems
+from igrpo_jax.config import Config, JudgeConfig, PromptConfig, extra_problems
+from igrpo_jax.edges.secrets import refuse_keys
 
 AT_LEAST = {
     "seed": 0,
@@ -26,6 +28,9 @@ AT_LEAST = {
     "prompt.max_prompt_length": 1,
     "prompt.max_draft_length": 1,
     "train.steps": 1,
+    "train.max_sampled_tokens": 0,
+    "train.max_trained_tokens": 0,
+    "train.max_seconds": 0,
     "train.problems_per_step": 1,
     "train.micro_batch": 1,
     "train.logprob_chunk": 1,
@@ -43,6 +48,10 @@ AT_LEAST = {
     "eval.temperature": 0,
     "reward.workers": 1,
     "reward.memory_mb": 1,
+    "judge.best_score": 1,
+    "judge.retries": 0,
+    "judge.concurrency": 1,
+    "judge.max_failures": 1,
     "optim.learning_rate": 0,
     "optim.weight_decay": 0,
 }
@@ -53,6 +62,7 @@ ABOVE_ZERO = {
     "algorithm.epsilon_high": "leave it out for epsilon",
     "reward.deadline": "in seconds",
     "reward.call_deadline": "in seconds",
+    "judge.timeout": "in seconds",
     "optim.adam_epsilon": "it keeps AdamW from dividing by 0",
     "optim.max_grad_norm": "0 would freeze training; for no clipping give a large one",
 }
@@ -86,6 +96,7 @@ def check(config: Config) -> None:
       ValueError: names the field, its value and what it may be.
     """
     check_types(config)
+    refuse_keys(config)
     for name, low in AT_LEAST.items():
         value = attrgetter(name)(config)
         if not value >= low or not math.isfinite(value):
@@ -180,6 +191,8 @@ def _check_together(config: Config) -> None:
             "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
         )
     _check_template(config.prompt)
+    if "judge" in r.functions:
+        check_judge(config.judge)
     for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
         if "{question}" not in template:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
@@ -233,6 +246,25 @@ def _check_variants(config: Config) -> None:
             f"algorithm.dynamic_sampling is True with extra_problems {a.extra_problems:g}, which allows no further "
             "problem a step; give it a multiple of problems_per_step, like 1.0"
         )
+
+
+def check_judge(judge: JudgeConfig) -> None:
+    """Refuses a judge that cannot be asked.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    if not judge.model:
+        raise ValueError("judge.model is empty; give the name by which judge.base_url knows the model that judges")
+    if judge.model == "policy":
+        raise ValueError(
+            "judge.model is 'policy', but the policy does not judge itself in the run that trains it; serve a model of "
+            "its own (docs/judge.md) and give its name"
+        )
+    if not re.match(r"https?://[^\s/]+", judge.base_url):
+        raise ValueError(f"judge.base_url is {judge.base_url!r}; it must be an address like http://localhost:8000/v1")
+    if "{completion}" not in judge.prompt:
+        raise ValueError("judge.prompt has no {completion}; put it where what is to be judged goes")
 
 
 def _check_template(prompt: PromptConfig) -> None:

@@ -63,13 +63,22 @@ def lease(workdir: Path, *, say: Callable[[str], None], beat: float = BEAT, dead
 
 
 def held(workdir: Path) -> bool:
-    """Whether a run that lives is writing to a directory; of one on another machine its last touch has to tell."""
+    """Whether a process of this machine that lives holds a run's directory; of others' one cannot know at a look."""
+    try:
+        other = _read(workdir / NAME)
+    except OSError:
+        return False
+    return other.get("place") == _place() and _started(other["pid"]) == other.get("started")
+
+
+def lives(workdir: Path) -> bool:
+    """Whether a run seems to be writing to a directory; of one on another machine its last touch has to tell."""
     path = workdir / NAME
     try:
         other, age = _read(path), time.time() - path.stat().st_mtime
     except OSError:
         return False
-    return _started(other["pid"]) == other.get("started") if other.get("place") == _place() else age <= DEAD
+    return held(workdir) if other.get("place") == _place() else age <= DEAD
 
 
 def _take(path: Path, mine: dict[str, Any], say: Callable[[str], None], beat: float, dead: float) -> None:

@@ -65,6 +65,8 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
     metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
     metrics["reward/errors"] = float(sum(s.scores.errors.sum() for s in stages))
+    for name in rollout.refinements.scores.counts:
+        metrics[name] = float(sum(s.scores.counts[name].sum() for s in stages))
     return metrics
 
 

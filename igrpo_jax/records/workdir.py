@@ -16,13 +16,15 @@ COPY = "config.copy.json"
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
     *("reward.workers", "reward.deadline", "reward.memory_mb"),
+    *("judge.base_url", "judge.timeout", "judge.retries", "judge.concurrency", "judge.max_failures", "judge.cache"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
-    "train.max_skipped",
+    *("train.max_skipped", "train.max_sampled_tokens", "train.max_trained_tokens", "train.max_seconds"),
     *("train.sample_rows", "train.samples_mb", "train.report", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.
 
-`train.steps` is, for the learning rate's schedule follows it from there on; but a run may go on for longer.
+`train.steps` and its limits are, for the learning rate's schedule follows them from there on; but a run may go on for
+longer.
 """
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from igrpo_jax.config import Config, fields, to_dict
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.records.evaluations import settings as settings_of
-from igrpo_jax.records.lease import held
+from igrpo_jax.records.lease import lives
 from igrpo_jax.records.lines import read_records
 from igrpo_jax.records.workdir import FREE, recorded
 
@@ -80,13 +80,13 @@ def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = ""
         [steps[step] for step in sorted(steps)],
         evaluations,
         list(scores.values()),
-        held(workdir),
+        lives(workdir),
     )
 
 
 def living(workdirs: Sequence[Path]) -> bool:
     """Whether a run is writing in one of these directories, or in one of the runs of a study there."""
-    return any(held(workdir) or any(map(held, workdir.glob("*/seed-*"))) for workdir in workdirs)
+    return any(lives(workdir) or any(map(lives, workdir.glob("*/seed-*"))) for workdir in workdirs)
 
 
 def names_of(workdirs: Sequence[Path]) -> list[str]:

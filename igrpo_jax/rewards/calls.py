@@ -10,6 +10,7 @@ import numpy as np
 
 from igrpo_jax.edges.printable import printable
 from igrpo_jax.rewards.importing import parameters
+from igrpo_jax.rewards.judge import Judge
 from igrpo_jax.rewards.own import Failed, Own
 from igrpo_jax.rewards.verdict import Verdict
 
@@ -39,16 +40,19 @@ def called(
     """
     given = _arguments(name, function, columns)
     wanted = f"it must return a list of {size} finite numbers or None, one a completion"
-    result = (
-        _apart(name, function, given, wanted, errors) if isinstance(function, Own) else _here(name, function, given)
-    )
+    if isinstance(function, Judge):
+        result = function(**given)
+    elif isinstance(function, Own):
+        result = _apart(name, function, given, wanted, errors)
+    else:
+        result = _here(name, function, given)
     if not isinstance(result, list | tuple | np.ndarray):
         raise ValueError(f"reward {name!r} returned {type(result).__name__} {str(result)[:80]!r}; {wanted}")
     if len(result) != size:
         raise ValueError(f"reward {name!r} returned {len(result)} values for {size} completions; {wanted}")
     values: list[float | None] = []
     for index, value in enumerate(result):
-        if value is None or _is_finite(value):
+        if value is None or _is_finite(value) or (isinstance(value, Verdict) and value.untold):
             values.append(value if value is None or isinstance(value, Verdict) else float(value))
             continue
         message = f"reward {name!r} returned {_short(value)} for completion {index}; {wanted}"
@@ -60,7 +64,7 @@ def called(
 
 def parameters_of(function: Callable[..., Any]) -> tuple[set[str] | None, set[str]]:
     """The names of a function's parameters, None where it takes any, and of those without a default."""
-    return function.parameters if isinstance(function, Own) else parameters(function)
+    return function.parameters if isinstance(function, Own | Judge) else parameters(function)
 
 
 def _is_finite(value: Any) -> bool:

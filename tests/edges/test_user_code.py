@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from igrpo_jax.config import Config, OptimConfig, RewardConfig, TrainConfig
+from igrpo_jax.config import (
+    AlgorithmConfig,
+    Config,
+    DataConfig,
+    OptimConfig,
+    PromptConfig,
+    RewardConfig,
+    TrainConfig,
+    to_dict,
+)
 from igrpo_jax.edges import user_code
 from igrpo_jax.edges.user_code import load_config, path_of, run_file
 from igrpo_jax.rewards import load_rewards
@@ -174,3 +183,35 @@ def test_other_files_are_not_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config.json is no Python file"):
         run_file(tmp_path / "config.json")
+
+
+def test_the_config_that_a_run_has_recorded_is_a_config_file(tmp_path):
+    mine = Config(
+        seed=3,
+        data=DataConfig(eval=("file:a", "file:b")),
+        prompt=PromptConfig(chat_template_kwargs={"enable_thinking": False}),
+        algorithm=AlgorithmConfig(beta=0.25, epsilon_high=0.28),
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": to_dict(mine), "architecture": {}, "beside": str(tmp_path / "beside")}))
+    assert load_config(str(path), tmp_path) == mine
+    assert sys.path[-1] == str(tmp_path / "beside")
+    older = to_dict(mine)
+    del older["algorithm"]["epsilon_high"], older["eval"]
+    path.write_text(json.dumps({"config": older}))
+    assert load_config(str(path), tmp_path).algorithm == AlgorithmConfig(beta=0.25)
+    older["algorithm"]["num_draft"] = 3
+    path.write_text(json.dumps({"config": older}))
+    with pytest.raises(
+        ValueError, match=r"config.json: there is no field 'algorithm.num_draft'; did you mean 'algorith"
+    ):
+        load_config(str(path), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_type": "qwen2"}', '{"config": 3}', '{"config": {}}', "\xff"])
+def test_other_json_is_no_config(text, tmp_path):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        ValueError, match=r"config.json is not that of a run; name a config file, or the config.json of"
+    ):
+        load_config(str(tmp_path / "config.json"), tmp_path)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from igrpo_jax.records.lease import NAME, _me, held, lease
+from igrpo_jax.records.lease import NAME, _me, held, lease, lives
 
 
 def holder(folder, *, beat=0.05, ignore=str):
@@ -33,7 +33,9 @@ def test_a_second_live_run_is_refused_with_who_and_since_when(tmp_path):
             pass
         assert record["since"] in str(error.value) and "\n" not in str(error.value)
         assert json.loads((tmp_path / "run" / NAME).read_text()) == record
+        assert held(tmp_path / "run")
     assert not list((tmp_path / "run").iterdir())
+    assert not held(tmp_path / "run") and not held(tmp_path / "nowhere")
     with holder(tmp_path / "run"):
         pass
 
@@ -55,6 +57,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once_also_before_it_is_r
         pass
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    assert not held(tmp_path)
     said, started = [], time.monotonic()
     with lease(tmp_path, say=said.append):
         assert json.loads((tmp_path / NAME).read_text())["pid"] == os.getpid()
@@ -65,6 +68,7 @@ def test_the_lease_of_a_killed_process_is_taken_over_at_once_also_before_it_is_r
 
 def test_another_process_of_the_same_number_is_not_the_holder(tmp_path):
     write(tmp_path, started="1")
+    assert not held(tmp_path)
     with holder(tmp_path):
         assert json.loads((tmp_path / NAME).read_text())["token"] != "theirs"
 
@@ -90,6 +94,7 @@ def test_a_holder_elsewhere_lives_while_its_file_is_touched(tmp_path):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": "x"}', '{"pid": 1e400}'])
 def test_a_damaged_lease_counts_until_it_is_old(text, tmp_path):
     (tmp_path / NAME).write_text(text)
+    assert not held(tmp_path)
     started = time.monotonic()
     with holder(tmp_path):
         assert time.monotonic() - started > 0.5
@@ -98,15 +103,15 @@ def test_a_damaged_lease_counts_until_it_is_old(text, tmp_path):
 
 def test_only_one_of_many_takes_over(tmp_path, in_threads):
     write(tmp_path, started="1")
-    held = []
+    holders = []
 
     def one(index):
         with lease(tmp_path, say=str, beat=0.05):
-            held.append(index)
+            holders.append(index)
             time.sleep(0.5)
 
     results = in_threads(8, one)
-    assert len(held) == 1 and sum(isinstance(result, ValueError) for result in results) == 7
+    assert len(holders) == 1 and sum(isinstance(result, ValueError) for result in results) == 7
     assert not list(tmp_path.iterdir())
 
 
@@ -120,18 +125,18 @@ def test_a_process_that_stood_still_while_another_took_over_ends(tmp_path):
 
 
 def test_whether_a_run_lives_is_told_without_waiting(tmp_path):
-    assert not held(tmp_path)
+    assert not lives(tmp_path)
     with lease(tmp_path, say=print):
-        assert held(tmp_path)
+        assert lives(tmp_path)
         path = tmp_path / NAME
         elsewhere = json.loads(path.read_text())
         os.utime(path, (0, 0))
-        assert held(tmp_path)
+        assert lives(tmp_path)
         path.write_text(json.dumps(elsewhere | {"started": "another process"}))
-        assert not held(tmp_path)
+        assert not lives(tmp_path)
         path.write_text(json.dumps(elsewhere | {"place": "another machine"}))
-        assert held(tmp_path)
+        assert lives(tmp_path)
         os.utime(path, (0, 0))
-        assert not held(tmp_path)
+        assert not lives(tmp_path)
         path.write_text(json.dumps(elsewhere))
-    assert not held(tmp_path)
+    assert not lives(tmp_path)

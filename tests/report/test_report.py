@@ -284,7 +284,7 @@ def test_watching_ends_with_the_run(tmp_path, monkeypatch, capsys):
     workdir = made.run(tmp_path / "run", steps=2)
     turns = iter([True, True, False])
     waited = []
-    monkeypatch.setattr("igrpo_jax.report.runs.held", lambda path: False)
+    monkeypatch.setattr("igrpo_jax.report.runs.lives", lambda path: False)
     monkeypatch.setattr("igrpo_jax.report.runs.living", lambda workdirs: next(turns))
     monkeypatch.setattr(report.time, "sleep", waited.append)
     assert launch.main(["--job", "report", "--watch", "--workdir", str(workdir)]) == 0
