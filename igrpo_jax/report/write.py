@@ -182,9 +182,12 @@ def _comparison(study: Study) -> dict[str, Any]:
             )
             for row in study.differences
         ],
-        "budget": f"What each arm took; matched: {study.budget}." if study.budget else "What each arm took.",
-        "spent_heads": quantities,
-        "spent": [Row(label, [number(spent.get(name)) for name in quantities]) for label, spent in study.spent.items()],
+        "budget": "What each arm took" + (f"; matched: {study.budget.replace('_', ' ')}." if study.budget else "."),
+        "spent_heads": [name.replace("_", " ") for name in quantities],
+        "spent": [
+            Row(label, [f"{spent[name]:,.1f}".removesuffix(".0") if name in spent else "" for name in quantities])
+            for label, spent in study.spent.items()
+        ],
     }
 
 
