@@ -18,13 +18,13 @@ demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 test: $(STAMP)  ## the test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-slow: $(STAMP)  ## the tests that take minutes, which .ci/run runs too
+slow: $(STAMP)  ## the tests that take minutes, and no others; .ci/run runs them after `test`; SLOW="-k pair"
 	$(BIN)/python -m pytest -m slow $(SLOW)
 
 trackers: .venv-trackers/.complete  ## what `--track` names, with their local stores, in an environment of its own
 	.venv-trackers/bin/python -m pytest --noconftest -m trackers tests/records/trackers/test_stores.py
 
-chaos: $(STAMP)  ## kills 60 runs in all that they do and looks whether anything is lost; CHAOS="--seed 1 --runs 20"
+chaos: $(STAMP)  ## strikes ten runs 60 times in all that they do, and four pairs, and looks what is lost; CHAOS="--runs 20"
 	PYTHONPATH=. $(BIN)/python tests/chaos/chaos.py $(CHAOS)
 
 lint: $(STAMP)  ## style, format and types, changing nothing

@@ -60,6 +60,7 @@ class Run(NamedTuple):
       batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
+      refinement_limit: tokens that a prompt with a draft may have in training, whatever is evaluated.
     """
 
     config: Config
@@ -73,6 +74,7 @@ class Run(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: Mapping[str, Sequence[Problem]]
     divide: Divide
+    refinement_limit: int
 
 
 def train(
@@ -92,11 +94,14 @@ def train(
       The final master weights.
 
     Raises:
-      Preempted: the run is to leave; what was completed is saved, or being saved.
+      Preempted: the run is to leave; what was completed is saved.
+      ValueError: it could not be saved, or the run ends for another reason that a person must mend.
     """
     with stop.keeping(checkpoints):
         try:
-            return _train(run, initial_params, workdir, log, checkpoints, stop)
+            params = _train(run, initial_params, workdir, log, checkpoints, stop)
+            checkpoints.finish()
+            return params
         except Preempted:
             stop.save_last()
             raise
@@ -183,8 +188,8 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
     seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
     return (
         f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
-        "were left out; weights are as before them, and so is the last checkpoint: lower optim.learning_rate, compute "
-        "with --model.dtype float32, or allow more with --train.max-skipped"
+        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
+        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
     )
 
 
@@ -213,7 +218,7 @@ def train_step(
             config=algorithm,
             seed=config.seed,
             step=step,
-            refinement_limit=run.shapes.refinement,
+            refinement_limit=run.refinement_limit,
             divide=run.divide,
             count=config.train.problems_per_step,
             past=past,

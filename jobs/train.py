@@ -1,6 +1,6 @@
 """Trains a policy."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
         parts = assemble(config, layout, found, reward, data, pause=stop.check)
         if config.train.export:
             layout.processes.once(partial(check_replaceable, workdir / "export", found.directory))
+        stop.at_exit(held.close)
         layout.processes.once(lambda: held.enter_context(lease(workdir, say=tell)))
         layout.processes.once(partial(claim, workdir, config, found.config, data.fingerprints))
         checkpoints = Checkpoints(workdir / "checkpoints", keep=config.train.keep, divide=layout.processes.divide)
@@ -52,13 +53,11 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
             tracker = None if track == "none" else lambda say: tracked(say=say)
             room = config.train.samples_mb
             log = RunLog(workdir, steps=config.train.steps, completed=completed, samples_mb=room, tracker=tracker)
-        log.console.print(overview(parts))
-        try:
+        stop.at_exit(log.close)
+        with closing(log), closing(checkpoints):
+            log.console.print(overview(parts))
             initial = partial(initial_policy, config, layout, found)
             policy = train_policy(parts, initial, workdir=workdir, log=log, checkpoints=checkpoints, stop=stop)
-        finally:
-            checkpoints.close()
-            log.close()
     if config.train.export:
         write_export(config, policy, found, workdir)
     if layout.processes.first:

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import launch
+from tests.runs import lasting, records, together
 
 ROOT = Path(launch.__file__).parent
 STEPS = 6
@@ -50,25 +50,6 @@ def alone(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp("alone") / "run"
     finish(start(workdir, cache))
     return workdir
-
-
-def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
-    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
-
-
-def lasting(record: dict) -> dict:
-    """A record without what differs from run to run or mesh to mesh: times, memory, compilations, padding."""
-    fleeting = (
-        "time/",
-        "tokens_per_s/",
-        "step_time",
-        "memory/",
-        "compile/",
-        "sampling/row_",
-        "train/padding_",
-        "devices",
-    )
-    return {name: value for name, value in record.items() if not name.startswith(fleeting)}
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4", "1x8", "2x2x2"])
@@ -106,11 +87,7 @@ def same_evaluations(workdir: Path, alone: Path) -> None:
 
 def pair(workdir: Path, cache: str, *more: str) -> list[str]:
     """What two processes of four devices each say while they train together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    processes = [start(workdir, cache, *more, *together, str(i), mesh="8x1", devices=4) for i in range(2)]
+    processes = [start(workdir, cache, *more, *arguments, mesh="8x1", devices=4) for arguments in together()]
     return [finish(process) for process in processes]
 
 
@@ -359,3 +336,31 @@ def test_problems_and_drafts_are_chosen_alike_on_other_devices_and_after_a_resta
     drafts = [(run / "checkpoints" / "6" / "default" / "drafts.json").read_bytes() for run in (workdir, choosy)]
     assert drafts[0] == drafts[1] != b"{}"
     same_weights(workdir, choosy)
+
+
+def test_a_run_that_is_told_to_leave_and_cannot_save_says_so_and_ends_with_2(
+    tmp_path, cache, monkeypatch, capfd, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    training, full = importlib.import_module("igrpo_jax.train"), []
+    step = training.train_step
+
+    def told(*given, **options):
+        made = step(*given, **options)
+        if given[2] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    def no_room(folder):
+        full.append(folder)
+        raise OSError(28, "No space left on device")
+
+    command = [*ARGUMENTS, "--train.steps", "40", "--mesh", "8x1", "--workdir", str(tmp_path), "--data.eval"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", told)
+        patch.setattr("igrpo_jax.records.checksums.write_checksums", no_room)
+        assert launch.main([*command, "--grace", "300"]) == 2
+    said = capfd.readouterr().err
+    assert "could not be saved ([Errno 28] No space left on device), the last one before leaving; make room" in said
+    assert len(full) >= 2 and "saved after step" not in said and "Traceback" not in said
+    assert not (tmp_path / "lease.json").exists()

@@ -8,6 +8,7 @@ from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import EXAMPLES, usable
 from igrpo_jax.data.source import Source, load_source
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.types import Divide, Problem, Question, alone
 
 SERIAL_GOLDS = 1000
@@ -22,6 +23,7 @@ class Data(NamedTuple):
     batches: step -> the problems of that step and those that may take the place of some, a pure function.
     evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
+    longest_trained: of the longest one that is trained on; of the longest of all where none is.
     fingerprints: of each source's usable problems, their number and what tells them from others; of an endless one's
       first problems.
     """
@@ -29,6 +31,7 @@ class Data(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: dict[str, list[Problem]]
     longest_prompt: int
+    longest_trained: int
     fingerprints: dict[str, tuple[int, str]]
 
 
@@ -39,7 +42,7 @@ def load_problems(
     divide: Divide = alone,
     train: bool = True,
     columns: Iterable[str] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: print(printable(text)),
 ) -> Data:
     """Opens every source, drops what cannot be used and says what was dropped.
 
@@ -79,6 +82,7 @@ def load_problems(
     trained = [load(spec) for spec in config.data.train if train]
     evals: dict[str, Source] = {}
     longest = [length for _, length in trained]
+    longest_trained = max(longest, default=0)
     for spec in config.data.eval:
         source, length = load(spec, examples=NAMED)
         if source.name in evals:
@@ -102,7 +106,7 @@ def load_problems(
 
     first = {name: range(min(config.eval.problems or len(source), len(source))) for name, source in evals.items()}
     sets = {name: whole(source[i] for i in first[name]) for name, source in evals.items()}
-    return Data(lambda step: whole(batches(step)), sets, max(longest), fingerprints)
+    return Data(lambda step: whole(batches(step)), sets, max(longest), longest_trained or max(longest), fingerprints)
 
 
 def no_batches(step: int) -> list[Problem]:

@@ -87,8 +87,9 @@ def update(
     if not finite:
         raise ValueError(
             f"step {step + 1} has made weights or moments infinite or NaN out of a finite loss "
-            f"{made[-1]['loss']:.3g} and gradient norm {made[-1]['grad_norm']:.3g}; nothing of it is saved: lower "
-            "optim.learning_rate and start again from the last checkpoint"
+            f"{made[-1]['loss']:.3g} and gradient norm {made[-1]['grad_norm']:.3g}; nothing of it is saved: "
+            "begin in another --workdir with a lower optim.learning_rate (--job export makes the last checkpoint a "
+            "--model.source)"
         )
     # The sampler is compared with the policy that it sampled from: later iterations have changed it.
     fetched = {

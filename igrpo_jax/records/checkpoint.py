@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
+from igrpo_jax.edges.printable import say
 from igrpo_jax.learning.learner import TrainState
 from igrpo_jax.records import checksums
 from igrpo_jax.types import Divide, PyTree, alone
@@ -28,7 +29,7 @@ ITEM = "default"
 def tell(text: str) -> None:
     """Says a line on standard error, in the first process only."""
     if jax.process_index() == 0:
-        print(f"{text}\n", file=sys.stderr, end="", flush=True)
+        say(text)
 
 
 class Checkpoints:
@@ -97,8 +98,8 @@ class Checkpoints:
         """
         self._settle()
         self._last = (step, state)
-        error, everywhere = None, range(jax.process_count())
-        if any(self._divide("unsaved", lambda part: [self.unsaved is not None for _ in part], everywhere)):
+        error = None
+        if self._unsaved_anywhere():
             # A manager that has failed raises earlier failures again, some saves later.
             _error_of(self._manager.close)
             error = _error_of(self._open)
@@ -149,14 +150,32 @@ class Checkpoints:
         """Waits until everything is on disk, or has failed and was said to."""
         self._settle()
 
-    def close(self) -> None:
-        """Waits until everything is on disk, or has failed and was said to; a last save that failed is tried again."""
+    def finish(self) -> str | None:
+        """Waits as `wait` does, and tries a last save that failed once more; why that failed too, if it did.
+
+        All processes must call it, and learn the same.
+        """
         self._settle()
-        if self.unsaved and self._last and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self._last[1])):
+        failure = self._unsaved_anywhere()
+        if failure and self._last and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self._last[1])):
             self.save(*self._last)
             self._settle()
+            failure = self._unsaved_anywhere()
+        self.unsaved, self._last = failure, None
+        return failure
+
+    def close(self) -> None:
+        """Waits until everything is on disk, or has failed and was said to; from any process alone."""
+        if jax.process_count() == 1:
+            self.finish()
+        self._settle()
         self._last = None
         _error_of(self._manager.close)  # what may have failed has been said
+
+    def _unsaved_anywhere(self) -> str | None:
+        """Why the newest save failed in the first of the processes in which it did."""
+        reasons = self._divide("unsaved", lambda part: [self.unsaved for _ in part], range(jax.process_count()))
+        return next((reason for reason in reasons if reason), None)
 
     def _open(self) -> None:
         options = ocp.CheckpointManagerOptions(
@@ -212,8 +231,8 @@ class Checkpoints:
 
     def _settle(self) -> None:
         """Waits for the save in progress; its failure has been said."""
-        if self._watcher:
-            self._watcher.join()
+        if watcher := self._watcher:
+            watcher.join()
             self._watcher = None
 
     def _watch(self, step: int) -> None:

@@ -3,10 +3,8 @@
 import math
 import os
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from igrpo_jax.config import extra_problems
-from igrpo_jax.edges.printable import printable
+from igrpo_jax.edges.printable import printable, say
 from igrpo_jax.records import events
 from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
@@ -221,7 +219,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the --workdir of a run that has trained")
-    return read_records(path, say=partial(print, file=sys.stderr))
+    return read_records(path, say=say)
 
 
 def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Table:

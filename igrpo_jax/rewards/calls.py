@@ -2,13 +2,12 @@
 
 import math
 import numbers
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from igrpo_jax.edges.printable import printable
+from igrpo_jax.edges.printable import printable, say
 from igrpo_jax.rewards.importing import parameters
 from igrpo_jax.rewards.judge import Judge
 from igrpo_jax.rewards.own import Failed, Own
@@ -125,7 +124,7 @@ def _warn(name: str, failed: Failed) -> None:
     if (name, failed.verdict.reason) not in _WARNED:
         _WARNED.add((name, failed.verdict.reason))
         what = printable(failed.verdict.message or failed.verdict.reason)
-        print(f"warning: reward {name!r} failed ({what}); such completions get 0 and are counted", file=sys.stderr)
+        say(f"warning: reward {name!r} failed ({what}); such completions get 0 and are counted")
 
 
 def _here(name: str, function: Callable[..., Any], given: Mapping[str, list[Any]]) -> Any:

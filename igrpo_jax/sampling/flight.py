@@ -271,8 +271,7 @@ class Flight:
             which = f"prompt {request.index} (stage {request.stage})" if request else "a prompt"
             raise ValueError(
                 f"token {lengths[slot, lane]} of a completion of {which} cannot be drawn: the model's logits are NaN "
-                "or infinite; compute with --model.dtype float32, or go back to a checkpoint before the weights broke "
-                "and lower optim.learning_rate"
+                "or infinite; begin in another --workdir with --model.dtype float32 or a lower optim.learning_rate"
             )
 
     def halt(self) -> None:

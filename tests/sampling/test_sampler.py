@@ -345,7 +345,7 @@ def test_logits_that_are_no_numbers_are_an_error_that_says_so(one, temperature, 
     table[3] = np.roll(table[3], 1)  # 3 is followed by 4
     table[4] = value
     settings = SamplingConfig(max_completion_length=12, temperature=temperature, stop_strings=stop_strings)
-    message = rf"token {steps} of a completion of prompt 1 \(stage 2\) cannot be drawn: .* NaN or infinite; compute"
+    message = rf"token {steps} of a completion of prompt 1 \(stage 2\) cannot be drawn: .* NaN or infinite; begin"
     with pytest.raises(ValueError, match=message) as error:
         sampler_of(one).complete(
             one.everywhere(table), [[97], [start], [98]], ids=range(3), step=0, stage=2, num_samples=1,
