@@ -10,7 +10,7 @@ from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
 from igrpo_jax.edges.user_code import path_of
 from jobs.arguments import Launch
-from jobs.evaluate import recorder, show
+from jobs.evaluate import make_room, recorder, show
 
 
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
@@ -31,6 +31,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     found = read_generations(path)
     say = partial(print, file=sys.stderr)
     with load_rewards(config.reward) as reward, ExitStack() as held:
+        make_room(workdir)
         write = recorder(workdir, held, say)
         lines = []
         for key, records in found.items():
