@@ -10,7 +10,7 @@ BENCHMARKS ?= $(wildcard $(patsubst %,benchmarks/%.py,roofline sampling update p
 PEERS ?= all
 PEER_STAMPS := .venv-peers/torch/.complete .venv-peers/tunix/.complete
 
-.PHONY: demo test slow chaos lint format bench peers env lock clean
+.PHONY: demo test slow trackers chaos lint format bench peers env lock clean
 
 demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 	$(BIN)/python launch.py --config quickstart.py --mesh 1x1 --workdir runs/quickstart
@@ -18,10 +18,13 @@ demo: $(STAMP)  ## trains SmolLM2-135M on arithmetic, minutes on two cores
 test: $(STAMP)  ## the test suite, in two processes
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-slow: $(STAMP)  ## the tests that take minutes, which .ci/run runs too
+slow: $(STAMP)  ## the tests that take minutes, and no others; .ci/run runs them after `test`; SLOW="-k pair"
 	$(BIN)/python -m pytest -m slow $(SLOW)
 
-chaos: $(STAMP)  ## kills 60 runs in all that they do and looks whether anything is lost; CHAOS="--seed 1 --runs 20"
+trackers: .venv-trackers/.complete  ## what `--track` names, with their local stores, in an environment of its own
+	.venv-trackers/bin/python -m pytest --noconftest -m trackers tests/records/trackers/test_stores.py
+
+chaos: $(STAMP)  ## strikes ten runs 60 times in all that they do, and four pairs, and looks what is lost; CHAOS="--runs 20"
 	PYTHONPATH=. $(BIN)/python tests/chaos/chaos.py $(CHAOS)
 
 lint: $(STAMP)  ## style, format and types, changing nothing
@@ -48,7 +51,7 @@ lock: $(STAMP)  ## requirements.lock from pyproject.toml; newer versions with UP
 	  --custom-compile-command "make lock"
 
 clean:  ## removes the environment and caches; runs/ stays
-	rm -rf $(VENV) .venv-peers build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-trackers build dist *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The stamp comes last, so an interrupted set-up starts over. setuptools comes first: with it the few packages that have
@@ -67,6 +70,13 @@ $(STAMP): requirements.lock
 	  { echo "make: pip failed, see above; it needs the package index, and pycosat a C compiler and Python's headers" \
 	    "(Debian: apt install gcc python3-dev)" >&2; exit 1; }
 	@$(BIN)/python -W ignore -m compileall -qq -j 0 -x '/(tests|transformers/models)/' $(VENV)/lib || true
+	@touch $@
+
+.venv-trackers/.complete: tests/records/trackers/requirements.txt
+	@echo "Setting up .venv-trackers from $<: a minute, once."
+	@rm -rf .venv-trackers
+	@"$(PYTHON)" -m venv .venv-trackers
+	@.venv-trackers/bin/python -m pip --quiet --disable-pip-version-check --no-input install --requirement $<
 	@touch $@
 
 # A peer that cannot be installed stops nothing: benchmarks show the reason, and the next `make peers` tries again.

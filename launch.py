@@ -15,7 +15,8 @@ from typing import Annotated
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.checks import check
-from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, leave, leave_together
+from igrpo_jax.edges.preemption import RESUME, Preempted, Stop, end, leave_together
+from igrpo_jax.edges.printable import say
 from igrpo_jax.edges.user_code import load_config as config_from
 from igrpo_jax.edges.user_code import path_of
 from igrpo_jax.records.machine.allocator import keep_memory
@@ -41,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, OSError) as error:
         if os.environ.get("IGRPO_TRACEBACK"):
             raise
-        print(f"error: {' '.join(str(error).split())} (IGRPO_TRACEBACK=1 shows where)", file=sys.stderr)
+        say(f"error: {' '.join(str(error).split())} (IGRPO_TRACEBACK=1 shows where)")
         leave_together(2)
         return 2
     except Preempted:
@@ -81,5 +82,4 @@ def run_job(launch: Launch, config: Config, stop: Stop) -> None:
 
 if __name__ == "__main__":
     keep_memory()
-    if status := main():
-        leave(status)  # what hangs in a thread, a reward say, would keep Python from ending
+    end(main())

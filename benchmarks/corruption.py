@@ -95,7 +95,39 @@ def huge(data: bytearray, dice: random.Random) -> None:
     data[start : start + 8] = (2 ** dice.choice([31, 40, 62])).to_bytes(8, "little")
 
 
-HARMS = (flip, flip, change, zeros, noise, cut, insert, repeat, huge)
+SHAPES = (None, True, -1, 2**63, 1.5, "", "text", [], [1], {}, {"name": None})
+"""What stands in JSON where something of another form belongs."""
+
+
+def reshape(data: bytearray, dice: random.Random) -> None:
+    """A part of JSON, or of one line of JSON, becomes something of another form, or is left out."""
+    lines = data.split(b"\n")
+    number = dice.randrange(len(lines))
+    for whole in (True, False):
+        try:
+            value = json.loads(data if whole else lines[number])
+        except (ValueError, RecursionError):
+            continue
+        text = json.dumps(_reshaped(value, dice)).encode()
+        data[:] = text + b"\n" if whole else b"\n".join([*lines[:number], text, *lines[number + 1 :]])
+        return
+    change(data, dice)
+
+
+def _reshaped(value: Any, dice: random.Random) -> Any:
+    """The same but for one part somewhere in it."""
+    if not isinstance(value, dict | list) or not value or dice.random() < 0.1:
+        return dice.choice([shape for shape in SHAPES if shape != value])
+    places = list(value) if isinstance(value, dict) else range(len(value))
+    place, copy = dice.choice(places), value.copy()
+    if dice.random() < 0.2:
+        del copy[place]
+    else:
+        copy[place] = _reshaped(value[place], dice)
+    return copy
+
+
+HARMS = (flip, flip, change, zeros, noise, cut, insert, repeat, huge, reshape, reshape)
 WHOLE = ("empty", "gone", "folder", "pipe")
 
 
@@ -191,9 +223,9 @@ def make_config(folder: Path) -> None:
 
 
 def read_config(folder: Path) -> Any:
-    """Whether it is refused or kept as it is."""
+    """What it says in the end: the right values, unless it is refused and kept as it is."""
     from igrpo_jax.config import Config
-    from igrpo_jax.records.workdir import claim
+    from igrpo_jax.records.workdir import COPY, claim
     from models.presets import PRESETS
 
     path = folder / "config.json"
@@ -203,7 +235,7 @@ def read_config(folder: Path) -> Any:
     except ValueError:
         assert before == (path.read_bytes() if path.is_file() else None)
         raise
-    return True
+    return json.loads(path.read_text(encoding="utf-8")), json.loads((folder / COPY).read_text(encoding="utf-8"))
 
 
 def make_model(folder: Path) -> None:
@@ -298,7 +330,7 @@ def read_table(suffix: str) -> Callable[[Path], Any]:
 KINDS = {
     "checkpoint": Kind(make_checkpoints, read_checkpoints, summed=True),
     "records": Kind(make_records, read_records, summed=True),
-    "config.json of a run": Kind(make_config, read_config, summed=False, files="config.json"),
+    "config.json of a run": Kind(make_config, read_config, summed=True, files="config*.json"),
     "config.json of a model": Kind(make_model, read_model, summed=False, files="config.json"),
     "safetensors": Kind(make_model, read_model, summed=False, files="*.safetensors"),
     "index file": Kind(make_model, read_model, summed=False, files="*.index.json"),

@@ -105,7 +105,10 @@ def step(job: dict[str, Any], turns: Turns) -> None:
         sampler = sampler_of(job, layout, found, groups=groups, prompts=lengths)
         turns.facts = facts(sampler, learner.view(state.params), prompts, job)
         prompter: Any = FixedLengths(found.tokenizer, prompts)
-        run = Run(config, layout, learner, sampler, sampler, prompter, score, shapes, lambda step: problems, {}, alone)
+        run = Run(
+            config, layout, learner, sampler, sampler, prompter, score, shapes, lambda step: problems, {}, alone,
+            shapes.refinement,
+        )  # fmt: skip
         for number, _ in enumerate(turns):
             state, metrics, _ = train_step(run, state, number, None)
             turns.parts["sampling_s"] = metrics["time/draft_s"] + metrics.get("time/refine_s", 0.0)

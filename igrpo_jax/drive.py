@@ -3,11 +3,13 @@
 So one problem refines while another is still drafting. Programs know nothing of requests and processes; this file does.
 """
 
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from igrpo_jax.advantages import overlong_penalty
 from igrpo_jax.edges.chat import asked
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
@@ -16,6 +18,20 @@ from igrpo_jax.types import Divide, Problem, Request, Samples, Usage, alone
 
 Reward = Callable[[Sequence[str], Sequence[str], Mapping[str, Sequence[Any]]], Scores]
 """Scores n completions given their n questions and columns of n values."""
+
+
+def with_overlong(reward: Reward, *, limit: int, buffer: int) -> Reward:
+    """The same reward less what completions cost that come near the length limit, see `overlong_penalty`.
+
+    What they cost is a reward of its own, "overlong"; a buffer of 0 changes nothing.
+    """
+
+    def shaped(questions: Sequence[str], texts: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Scores:
+        lengths = np.array([len(tokens) for tokens in columns["completion_ids"]])
+        penalty = overlong_penalty(lengths, limit=limit, buffer=buffer)
+        return reward(questions, texts, columns).plus("overlong", penalty)
+
+    return shaped if buffer else reward
 
 
 class Draft(NamedTuple):
@@ -27,6 +43,7 @@ class Draft(NamedTuple):
       tokens: token ids, the end token included.
       reward: what it was worth.
       right: whether it is right, see `Scores.right`.
+      step: number of the step that it comes from, from 1 as in records, where that is an earlier one.
     """
 
     stage: int
@@ -34,6 +51,7 @@ class Draft(NamedTuple):
     tokens: list[int]
     reward: float
     right: bool
+    step: int | None = None
 
 
 class Group(NamedTuple):
@@ -45,7 +63,7 @@ class Group(NamedTuple):
       draft: the earlier completion in the prompt, if there is one.
       samples: the completions' tokens, [G, T].
       scores: the reward functions' results, of G completions.
-      copied: how many completions have the draft's text, spaces around it aside.
+      copied: how many completions have the draft's text as it goes into prompts, spaces around it aside.
     """
 
     stage: int
@@ -57,8 +75,13 @@ class Group(NamedTuple):
 
     def completion(self, index: int) -> Draft:
         """One of the completions, to go into a later prompt."""
-        right = bool(self.scores.right()[1][index])
-        return Draft(self.stage, index, tokens_of(self.samples, index), float(self.scores.total[index]), right)
+        tokens, reward = tokens_of(self.samples, index), float(self.scores.total[index])
+        return Draft(self.stage, index, tokens, reward, bool(self.right[index]))
+
+    @property
+    def right(self) -> np.ndarray:
+        """bool[G], which completions are right."""
+        return self.scores.right()[1]
 
 
 class Ask(NamedTuple):
@@ -89,36 +112,49 @@ def drive(
     refinement_limit: int,
     step: int,
     divide: Divide = alone,
+    begin: int | None = None,
+    keep: Callable[[Sequence[Group]], bool] = lambda groups: True,
 ) -> tuple[list[list[Group]], Usage]:
     """Runs one program for each problem, all at once: whatever one asks for is drawn while others are graded.
+
+    With `begin`, only the first so many begin. When one has ended and `keep` says no to what it got, the next program
+    in order begins, as long as there is one, in the room that is free now. So in the end the programs that have begun
+    are the shortest row of the first ones among which `begin` are kept: which these are does not hang on time, for
+    what a program gets does not.
 
     In a run of several processes each runs all programs, which is little work, and does a part of what is much: it
     renders its share of the prompts, and decodes and grades its share of the completions.
 
     Args:
       programs: P of them, not begun.
-      problems: P of them; the other arguments are `rollout`'s.
+      problems: P of them.
+      begin: how many programs begin unasked; None is all. The arguments before it are `rollout`'s.
+      keep: whether what a program got is of use.
 
     Returns:
-      What each program got, in order, and how sampling spent its time.
+      What each program got, in order, nothing where one did not begin, and how sampling spent its time.
     """
+    waiting = iter(range(len(programs) if begin is None else begin, len(programs)))
     latest: dict[int, Ask] = {}
     groups: list[list[Group]] = [[] for _ in problems]
+    turn = threading.Lock()  # `follow` may run in several threads; only rewards are asked for side by side
 
     def render(asks: Sequence[tuple[int, Ask]]) -> list[list[int]]:
-        return [
-            prompter.refinement(problems[p].question, ask.draft.tokens, limit=refinement_limit)
-            if ask.draft
-            else prompter.question(problems[p].question)
-            for p, ask in asks
-        ]
+        with turn:
+            return [
+                prompter.refinement(problems[p].question, ask.draft.tokens, limit=refinement_limit)
+                if ask.draft
+                else prompter.question(problems[p].question)
+                for p, ask in asks
+            ]
 
     def advance(p: int, group: Group | None = None) -> list[tuple[int, Ask]]:
-        """What a program asks for next, if anything; without a group it begins."""
+        """What a program asks for next, or the one that takes its place, if anything; without a group it begins."""
         try:
             return [(p, programs[p].send(group))]  # pyright: ignore[reportArgumentType]
         except StopIteration:
-            return []
+            other = None if keep(groups[p]) else next(waiting, None)
+            return [] if other is None else advance(other)
 
     def requests(asks: list[tuple[int, Ask]]) -> list[Request]:
         latest.update(asks)
@@ -131,14 +167,17 @@ def drive(
         items = [(problems[request.index], latest[request.index].draft, samples) for request, samples in finished]
         graded = divide("grades", lambda some: grade(some, reward, prompter), items)
         further = []
-        for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
-            p = request.index
-            group = Group(request.stage, request.prompt, latest[p].draft, samples, scores, copied)
-            groups[p].append(group)
-            further += advance(p, group)
+        with turn:
+            for (request, samples), (scores, copied) in zip(finished, graded, strict=True):
+                p = request.index
+                group = Group(request.stage, request.prompt, latest[p].draft, samples, scores, copied)
+                groups[p].append(group)
+                further += advance(p, group)
         return requests(further)
 
-    usage = sample(requests([ask for p in range(len(programs)) for ask in advance(p)]), step=step, follow=follow)
+    usage = sample(
+        requests([ask for p in range(len(programs))[:begin] for ask in advance(p)]), step=step, follow=follow
+    )
     return groups, usage
 
 
@@ -159,8 +198,9 @@ def grade(
     columns["completion_ids"] = [tokens for group in ids for tokens in group]
     questions = [asked(problem.question) for problem in repeated]
     scores = reward(questions, [text for group in texts for text in group], columns)
-    drafts = [prompter.text(draft.tokens).strip() if draft else None for _, draft, _ in items]
-    copied = [sum(text.strip() == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
+    said = lambda text: prompter.spoken(text).strip()
+    drafts = [said(prompter.text(draft.tokens)) if draft else None for _, draft, _ in items]
+    copied = [sum(said(text) == draft for text in group) for group, draft in zip(texts, drafts, strict=True)]
     ends = np.cumsum([len(group) for group in texts]).tolist()
     parts = [scores.part(end - len(group), end) for group, end in zip(texts, ends, strict=True)]
     return list(zip(parts, copied, strict=True))

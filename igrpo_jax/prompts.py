@@ -30,9 +30,11 @@ class Prompter:
         self._tokenizer, self._config = tokenizer, config
         self._chat = Chat(tokenizer, values=config.chat_template_kwargs, day=config.date)
         self._marks = draft_marks(config.refine)
+        self._opened = False
         self._silent = frozenset(_named(tokenizer)) | frozenset(stop_ids)
         try:
-            self._chat.outline(probe("user"))
+            after = self._chat.outline(probe("user")).pieces[-1]
+            self._opened = (config.question.partition("{question}")[2] + after).rstrip().endswith(THINK)
         except ValueError as error:
             raise ValueError(f"{error}; mend chat_template in the model's tokenizer_config.json") from error
         if config.system:
@@ -64,10 +66,16 @@ class Prompter:
 
         A line of the draft that reads like one of the markers gets a space behind its first character.
 
+        Under `strip_think` the draft is only what `answered` leaves of it.
+
         A draft of more than `max_draft_length` tokens keeps its tail, where the answer is, and is marked as cut; it is
         cut further should the prompt still exceed `limit` tokens (text that is cut and re-tokenized can grow).
         """
         room = self._config.max_draft_length
+        whole = self.text(draft)
+        spoken = self.spoken(whole)
+        if spoken != whole:
+            draft = self._tokenizer.encode(spoken.strip() or self._config.cut_mark, add_special_tokens=False)
         while True:
             tail = list(draft[-room:]) if room else []
             text = self.text(tail).strip()
@@ -93,6 +101,10 @@ class Prompter:
             return self._tokenizer.decode(tokens, skip_special_tokens=True)
         spoken = [token for token in tokens if token not in self._silent]
         return self._tokenizer.decode(spoken, skip_special_tokens=False)
+
+    def spoken(self, text: str) -> str:
+        """What of a completion's text goes into prompts as a draft: all of it, or under `strip_think` its answer."""
+        return answered(text, opened=self._opened) if self._config.strip_think else text
 
     def stops(self, strings: Sequence[str]) -> list[int]:
         """The tokens that some of the stop strings are, for the sampler to stop at.
@@ -126,6 +138,27 @@ class Prompter:
         message = {"role": "user", "content": _fill(template, **slots)}
         contents = [turn["content"] for turn in turns]
         return self._chat.encode([*system, *before, message], [*contents, *texts.values()])
+
+
+THINK, THOUGHT = "<think>", "</think>"
+"""What begins and ends a model's thinking."""
+
+
+def answered(text: str, *, opened: bool) -> str:
+    """A text without thinking: what follows the last `</think>`, up to where new thinking begins.
+
+    Thinking that never ends is not the answer: where a `<think>` has no end, what follows it is left out, and where the
+    prompt has `opened` thinking and nothing ends it, all of the text.
+
+    >>> answered("<think>2 + 2</think> It is 4.", opened=False), answered("2 + 2</think> It is 4.", opened=True)
+    (' It is 4.', ' It is 4.')
+    >>> answered("<think>2 + 2 is", opened=False), answered("2 + 2 is", opened=True), answered("2 + 2", opened=False)
+    ('', '', '2 + 2')
+    """
+    _, end, answer = text.rpartition(THOUGHT)
+    if not end and opened:
+        return ""
+    return answer.partition(THINK)[0]
 
 
 def _named(tokenizer: Tokenizer) -> list[int]:

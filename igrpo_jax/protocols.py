@@ -102,7 +102,8 @@ class Layout(Protocol):
 class Sample(Protocol):
     """Draws completions; `train.sampling` binds `igrpo_jax.sampling.sampler.Sampler` to it, tests script their own.
 
-    `follow` is called with finished requests, in any order and grouping, until nothing is left to do.
+    `follow` is called with finished requests, in any order and grouping, until nothing is left to do; it may be called
+    again before an earlier call has returned.
     """
 
     def __call__(self, requests: Sequence[Request], *, step: int, follow: Follow) -> Usage: ...

@@ -2,7 +2,7 @@
 
 A step, as `train_step` takes it:
 
-1. `run.batches(step)` gives P problems, a pure function of the seed and the step.
+1. `run.batches(step)` gives P problems, and such as may take the place of some, a pure function of seed and step.
 2. `learner.view` lays the weights out for decoding.
 3. `rollout` samples N drafts of each problem, grades them, puts the best one into the prompt, samples G refinements and
    grades these; problems do not wait for each other.
@@ -12,7 +12,9 @@ A step, as `train_step` takes it:
 """
 
 import dataclasses
+import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +22,16 @@ from typing import Any, NamedTuple
 
 import jax
 
+from igrpo_jax import replay
 from igrpo_jax.config import Config, SamplingConfig
-from igrpo_jax.drive import Reward
+from igrpo_jax.drive import Reward, with_overlong
 from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import Evaluation, drawing, evaluate
 from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.matching import Draw
 from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.penalty import with_penalty
+from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
@@ -37,6 +42,7 @@ from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
+from igrpo_jax.replay import Past
 from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
@@ -51,9 +57,10 @@ class Run(NamedTuple):
 
     Attributes:
       evaluator: the sampler of evaluations, the same one where its pool serves them.
-      batches: step -> problems, a pure function.
+      batches: step -> its problems, and behind them those that may take the place of some; a pure function.
       evals: name -> problems of each evaluation set.
       divide: lets every process do a part of the work on hosts.
+      refinement_limit: tokens that a prompt with a draft may have in training, whatever is evaluated.
     """
 
     config: Config
@@ -67,12 +74,13 @@ class Run(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: Mapping[str, Sequence[Problem]]
     divide: Divide
+    refinement_limit: int
 
 
 def train(
     run: Run, initial_params: Callable[[], PyTree], *, workdir: Path, log: RunLog, checkpoints: Checkpoints, stop: Stop
 ) -> PyTree:
-    """Trains until `config.train.steps`, from the newest checkpoint if there is one.
+    """Trains for `config.train.steps`, or up to its limits, from the newest checkpoint if there is one.
 
     Args:
       run: see `Run`.
@@ -86,11 +94,14 @@ def train(
       The final master weights.
 
     Raises:
-      Preempted: the run is to leave; what was completed is saved, or being saved.
+      Preempted: the run is to leave; what was completed is saved.
+      ValueError: it could not be saved, or the run ends for another reason that a person must mend.
     """
     with stop.keeping(checkpoints):
         try:
-            return _train(run, initial_params, workdir, log, checkpoints, stop)
+            params = _train(run, initial_params, workdir, log, checkpoints, stop)
+            checkpoints.finish()
+            return params
         except Preempted:
             stop.save_last()
             raise
@@ -109,15 +120,18 @@ def _train(
         log.say(f"resumed {workdir} after step {completed}")
     else:
         state = run.learner.init(initial_params())
+    pasts = earlier_drafts(config, checkpoints, completed)
     stop.hold(completed, state, saved=True)
-    alarms, left_out = Alarms(), 0
+    alarms, left_out, spending = Alarms(), 0, Spending(config, log.kept)
+    run = run._replace(config=spending.expecting(completed, run.layout.agree))
     if evaluation_due(run, completed) and not run.layout.agree(log.evaluated(completed)):
         log_evaluations(run, state.params, completed, log)
 
-    for step in range(completed, config.train.steps):
+    step = completed
+    while step < run.config.train.steps:
         stop.check()
         with counting_compiles() as compiles:
-            state, metrics, experience = train_step(run, state, step, reference, pause=stop.check)
+            state, metrics, experience = train_step(run, state, step, reference, past=pasts[step], pause=stop.check)
         metrics["compile/count"] = float(compiles.count)
         if compiles.count and step >= completed + WARM_STEPS:
             log.say(f"warning: step {step + 1} compiled {compiles.count} programs; shapes should be fixed by now")
@@ -126,19 +140,34 @@ def _train(
         for warning in alarms.after(metrics):
             log.say(f"warning: {warning}")
         log.metrics(done, metrics)
+        spending.add(metrics)
+        run = run._replace(config=spending.expecting(done, run.layout.agree))
+        log.steps = run.config.train.steps
         some = experience.problems[: config.train.sample_rows]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
+        # The state before this step may be saved yet, by a thread beside this loop.
+        pasts[done] = experience.past or {}
+        pasts.pop(step - 1, None)
         del experience
         if left_out > config.train.max_skipped:
             raise ValueError(too_many(done, left_out, metrics))
         stop.hold(done, state)
-        if done == config.train.steps or done % config.train.save_every == 0:
+        if done == run.config.train.steps or done % config.train.save_every == 0:
             stop.save()
         # After the checkpoint: if the run is killed in here, only this is to be made again.
         if evaluation_due(run, done):
             log_evaluations(run, state.params, done, log)
+        step = done
     return state.params
+
+
+def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> dict[int, Past]:
+    """The drafts to replay, by step; what is put there for later steps is saved with the state after them."""
+    pasts = {completed: replay.decoded(checkpoints.read_beside(completed, replay.NAME) or b"{}")}
+    if config.algorithm.replay:
+        checkpoints.beside = lambda step: {replay.NAME: replay.encoded(pasts[step])}
+    return pasts
 
 
 def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
@@ -158,33 +187,48 @@ def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
     seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
     return (
         f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
-        "were left out; weights are as before them, and so is the last checkpoint: lower optim.learning_rate, compute "
-        "with --model.dtype float32, or allow more with --train.max-skipped"
+        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
+        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
     )
 
 
 def train_step(
-    run: Run, state: TrainState, step: int, reference: PyTree | None, *, pause: Callable[[], None] = nothing
+    run: Run,
+    state: TrainState,
+    step: int,
+    reference: PyTree | None,
+    *,
+    past: Past | None = None,
+    pause: Callable[[], None] = nothing,
 ) -> tuple[TrainState, dict[str, float], Rollout]:
     """One rollout and `num_iterations` updates on it; the old state is consumed, but not before `pause` may raise."""
     config, clock = run.config, Clock()
+    algorithm, penalty = config.algorithm, {}
     started = time.perf_counter()
     with jax.transfer_guard("disallow"):
         view = run.learner.view(state.params)
         experience = rollout(
             run.batches(step),
             sample=sampling(run.sampler, view, config.sampling),
-            reward=clock.grading(run.reward),
+            reward=clock.grading(
+                with_overlong(run.reward, limit=run.shapes.completion, buffer=algorithm.overlong_buffer)
+            ),
             prompter=run.prompter,
-            config=config.algorithm,
+            config=algorithm,
             seed=config.seed,
             step=step,
-            refinement_limit=run.shapes.refinement,
+            refinement_limit=run.refinement_limit,
             divide=run.divide,
+            count=config.train.problems_per_step,
+            past=past,
         )
         del view
         metrics = rollout_metrics(experience)
         with clock.span("update"):
+            if reference is not None and algorithm.kl_in == "reward":
+                experience, penalty = with_penalty(
+                    run.learner, state.params, reference, experience, config=config, prompt_length=run.shapes.of
+                )
             state, updated = update(
                 run.learner,
                 state,
@@ -200,7 +244,7 @@ def train_step(
     for stage, value in usage.seconds.items():
         name = "draft" if stage == DRAFT else "refine"
         seconds[name] = seconds.get(name, 0.0) + value
-    metrics |= updated | {f"time/{name}_s": value for name, value in seconds.items()}
+    metrics |= updated | penalty | {f"time/{name}_s": value for name, value in seconds.items()}
     metrics["step_time"] = time.perf_counter() - started
     metrics["tokens_per_s/sample"] = metrics["num_tokens"] / sum(usage.seconds.values())
     if not metrics["update/skipped"]:
@@ -259,19 +303,29 @@ def evaluation_draw(run: Run, view: PyTree) -> Draw:
 
 
 class Clock:
-    """Seconds spent under each name."""
+    """Seconds during which something was going on under each name, in one thread or in several."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        self._since: dict[str, float] = {}
 
     @contextmanager
     def span(self, name: str) -> Iterator[None]:
-        """Adds the time inside to `name`."""
-        started = time.perf_counter()
+        """Counts the time inside under `name`, once if several threads are inside."""
+        with self._lock:
+            if not self._inside[name]:
+                self._since[name] = time.perf_counter()
+            self._inside[name] += 1
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+            with self._lock:
+                self._inside[name] -= 1
+                if not self._inside[name]:
+                    spent = time.perf_counter() - self._since[name]
+                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
 
     def grading(self, reward: Reward) -> Reward:
         """The same function, timed."""

@@ -25,10 +25,10 @@ class Launch:
     workdir: str = ""
     """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>,
     or runs/<job> without a config."""
-    job: Literal["train", "evaluate", "sample", "grade", "plan", "export", "report"] = "train"
+    job: Literal["train", "evaluate", "sample", "grade", "plan", "export", "report", "compare"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); sample: show how it answers --question; grade
     --generations once more; plan: what the run takes, compiled for --topology; export the checkpoint for transformers;
-    report: show a run."""
+    report: show a run; compare: run the arms of a study (docs/studies.md)."""
     question: tuple[str, ...] = ()
     """Questions for --job sample."""
     questions: str = ""
@@ -49,5 +49,14 @@ class Launch:
     """How many processes there are; with --coordinator."""
     grace: float = GRACE
     """Seconds within which training saves what is completed and leaves after SIGTERM or SIGINT, with exit status 75."""
+    arms: tuple[str, ...] = ()
+    """compare: only these arms of the study, and the one they are compared with."""
+    seeds: tuple[int, ...] | None = None
+    """compare: these seeds in place of the study's."""
+    parallel: int = 1
+    """compare: so many runs at once, each with its share of the NVIDIA GPUs."""
+    track: Literal["none", "trackio", "wandb", "mlflow"] = "none"
+    """Where training sends its metrics besides metrics.jsonl and TensorBoard; each is an extra to install
+    (docs/trackers.md)."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""

@@ -1,7 +1,6 @@
 """Evaluates a policy."""
 
 import json
-import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
+from igrpo_jax.edges.printable import say
 from jobs.arguments import Launch
 from jobs.devices import devices
 from jobs.parts import assemble, newest_policy, read_data
@@ -29,8 +29,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
 
     if not config.data.eval:
         raise ValueError("the config has no evaluation sets; name sources with --data.eval")
-    say = partial(print, file=sys.stderr)
-    with load_rewards(config.reward) as reward, ExitStack() as held:
+    with load_rewards(config.reward, config.judge) as reward, ExitStack() as held:
         found = find(config.model.source)
         layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
         data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)

@@ -1,12 +1,12 @@
 """Writes a checkpoint as a Hugging Face model."""
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
+from igrpo_jax.edges.printable import printable, say
 from jobs.arguments import Launch
 from jobs.devices import devices
 from jobs.parts import make_learner, newest_params
@@ -24,7 +24,7 @@ def export(config: Config, layout: Any, workdir: Path) -> None:
     from models.formats.load import find
 
     found = find(config.model.source)
-    layout.processes.once(partial(compare_run, workdir, config, found.config, say=partial(print, file=sys.stderr)))
+    layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
     params, step = newest_params(workdir, make_learner(config, layout, found.config), layout)
     if step == 0:
         raise ValueError(f"{workdir} holds no checkpoint to export; train first or give another --workdir")
@@ -40,4 +40,4 @@ def write_export(config: Config, params: Any, found: Any, workdir: Path) -> None
     dtype = config.model.export_dtype
     export(params, workdir / "export", tokenizer=found.tokenizer, source=found.directory, dtype=dtype)
     if jax.process_index() == 0:
-        print(f"exported to {workdir / 'export'}")
+        print(printable(f"exported to {workdir / 'export'}"))

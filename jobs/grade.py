@@ -1,13 +1,12 @@
 """Grades what was sampled once more, without sampling and without devices."""
 
 import json
-import sys
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
+from igrpo_jax.edges.printable import say
 from igrpo_jax.edges.user_code import path_of
 from jobs.arguments import Launch
 from jobs.evaluate import make_room, recorder, show
@@ -29,8 +28,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
             f"{path} lies in --workdir {workdir}, where it would be written over; choose another --workdir"
         )
     found = read_generations(path)
-    say = partial(print, file=sys.stderr)
-    with load_rewards(config.reward) as reward, ExitStack() as held:
+    with load_rewards(config.reward, config.judge) as reward, ExitStack() as held:
         make_room(workdir)
         write = recorder(workdir, held, say)
         lines = []

@@ -5,6 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config
+from igrpo_jax.edges.printable import printable
+
+FOLLOWERS = 256
+"""Threads at most in which finished groups are graded where a judge is asked; they do nothing but wait for it."""
 
 
 def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = None, **options: Any) -> Any:
@@ -18,20 +22,23 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
 
     tokenizer = found.tokenizer
     prompter = Prompter(tokenizer, config.prompt, stop_ids=found.stop_ids)
-    layout.processes.warn(prompter.warning)
+    layout.processes.warn(prompter.warning and printable(prompter.warning))
     stops = list(dict.fromkeys([*found.stop_ids, *prompter.stops(config.sampling.stop_strings)]))
     data = data or read_data(config, layout, found)
-    longest = data.longest_prompt
+    limit = partial(refinement_limit, prompter, tokenizer, config.prompt)
     shapes = Shapes(
-        prompt=longest,
-        refinement=refinement_limit(prompter, tokenizer, config.prompt, longest),
+        prompt=data.longest_prompt,
+        refinement=limit(data.longest_prompt),
         completion=config.sampling.max_completion_length,
     )
     answers = max(shapes.completion, config.eval.max_completion_length if data.evals else 0)
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
     layout.processes.warn(beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
-    make = partial(Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, **options)
+    followers = FOLLOWERS if reward.waits and layout.processes.count == 1 else 1
+    make = partial(
+        Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, followers=followers, **options
+    )
     sampler = evaluator = make(pool=pool)
     if data.evals:
         other = evaluation_pool(pool, config, layout.num_row_shards, shapes, max(map(len, data.evals.values())))
@@ -39,7 +46,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
     learner = make_learner(config, layout, found.config)
     return Run(
         config, layout, learner, sampler, evaluator, prompter, reward, shapes, data.batches, data.evals,
-        layout.processes.divide,
+        layout.processes.divide, limit(data.longest_trained),
     )  # fmt: skip
 
 

@@ -1,12 +1,12 @@
 """Compiles a run for devices that need not be there, and says what it takes."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config
 from igrpo_jax.edges.preemption import Stop
+from igrpo_jax.edges.printable import printable, say
 from jobs.arguments import Launch
 from jobs.devices import cpu_devices
 from jobs.parts import make_learner
@@ -47,7 +47,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     Console().print(table(result))
     workdir.mkdir(parents=True, exist_ok=True)
     (workdir / "plan.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"wrote {workdir / 'plan.json'}")
+    print(printable(f"wrote {workdir / 'plan.json'}"))
     if not result.get("fits", True):
         raise SystemExit(1)
 
@@ -68,5 +68,5 @@ def plan_of(config: Config, layout: Any, model: Any, target: Any) -> Any:
     return plan(
         decoder, layout, make_learner(config, layout, model), config, pool, shapes,
         Costs(*costs(model)), platform=target.platform, devices=len(target.devices),
-        say=lambda text: print(text, file=sys.stderr, flush=True),
+        say=say,
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any
 from igrpo_jax.config import Config
 from igrpo_jax.edges.checks import check
 from igrpo_jax.edges.preemption import Stop
+from igrpo_jax.edges.printable import say
 from igrpo_jax.edges.user_code import path_of
 from jobs.arguments import Launch
 from jobs.devices import devices
@@ -36,12 +37,12 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
         if given:
             answer(problems_of(given))
         if alone:
-            print("a question a line; the end of the input (Ctrl-D) ends this", file=sys.stderr)
+            say("a question a line; the end of the input (Ctrl-D) ends this")
         for line in sys.stdin if alone else ():
             try:
                 answer(problems_of(lines_of(line)))
             except ValueError as error:
-                print(f"error: {error}", file=sys.stderr)
+                say(f"error: {error}")
 
 
 def in_file(name: str, config: Config) -> list[Any]:
@@ -102,12 +103,12 @@ def answering(
     prompter = Prompter(found.tokenizer, config.prompt, stop_ids=found.stop_ids)
     longest = max(checked(first, prompter, config), default=config.prompt.max_prompt_length)
     graded, reward = rewarding(config, first, held)
-    data = Data(no_batches, {"questions": list(first) or problems_of(["?"])}, longest, {})
+    data = Data(no_batches, {"questions": list(first) or problems_of(["?"])}, longest, longest, {})
     parts = assemble(config, layout, found, reward, data)
     params, _, what = newest_policy(config, layout, found, parts.learner, workdir)
     draw = evaluation_draw(parts, parts.learner.view(params))
     if layout.processes.first:
-        print(f"answers of {what}", file=sys.stderr)
+        say(f"answers of {what}")
 
     def answer(problems: Sequence[Any]) -> None:
         checked(problems, prompter, config)
@@ -141,7 +142,7 @@ def rewarding(config: Config, problems: Sequence[Any], held: ExitStack) -> tuple
 
     if problems and all(problem.columns.get("answer") is not None for problem in problems):
         check(config)
-        return True, held.enter_context(load_rewards(config.reward))
+        return True, held.enter_context(load_rewards(config.reward, config.judge))
     if config.eval.select == "best":
         raise ValueError("eval.select is best, but not every question has a gold answer; select majority")
     return False, ungraded

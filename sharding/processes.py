@@ -30,10 +30,10 @@ LEAVING = "igrpo_jax/leaving"
 """Where the store has why the run is to leave."""
 
 ORPHANED = (
-    "error: another process of this run has ended or is silent, so this one leaves with status 75; start all of them "
-    "again: the run resumes from its last checkpoint\n"
+    "error: JAX's runtime has ended this process, as it does where another process of this run has ended or is silent "
+    "(its reason stands above); start all of them again, status 75: the run resumes from its last checkpoint\n"
 )
-"""What a process says that JAX ends because another one is gone."""
+"""What a process says that JAX ends, nearly always because another one is gone."""
 
 
 class Processes:
@@ -232,10 +232,13 @@ def end_clearly(status: int) -> None:
     """Has a process that JAX aborts say `ORPHANED` and end with this status, after JAX's own lines.
 
     JAX finds out that another process is gone and aborts in a thread of its own: no Python exception, and its callback
-    for Python (`missed_heartbeat_callback`) crashes in jaxlib 0.10.
+    for Python (`missed_heartbeat_callback`) crashes in jaxlib 0.10. An abort in what Python has called is another
+    fault, and ends the process as ever.
     """
 
     def aborted(_: int) -> None:
+        if sys._getframe().f_back is not None:
+            return  # `abort` goes on without a handler
         os.write(2, ORPHANED.encode())
         os._exit(status)
 

@@ -1,6 +1,7 @@
 """Eight simulated devices, shapes and types checked at run time, and the policy that most tests share."""
 
 import os
+import subprocess
 import threading
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -72,6 +73,22 @@ def in_threads():
         return results
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 24 MB, see `tests.runs.fill`; only a machine that lets nobody mount one skips."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        pytest.skip(f"no small file system can be mounted here: {error}")
+    if done.returncode:
+        pytest.skip(f"no small file system can be mounted here: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

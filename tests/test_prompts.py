@@ -1,6 +1,7 @@
 """Prompts of both stages through a scripted tokenizer: one token a character, specials and a role word as one token."""
 
 import re
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -91,6 +92,42 @@ def test_no_room_for_a_draft_leaves_no_mark_either():
     config = PromptConfig(refine="{question}/{draft}", cut_mark="..", max_draft_length=0)
     assert text(prompter(config).refinement("a", ids("012"), limit=99)) == "<user>a/<end>|"
     assert text(prompter(config).refinement("a", [], limit=99)) == "<user>a/<end>|"
+
+
+THINKING = PromptConfig(refine="Q:{question} D:{draft}!", cut_mark="..", max_draft_length=10, strip_think=True)
+
+
+@pytest.mark.parametrize(
+    ("draft", "shown"),
+    [
+        ("<think>0123456789</think>\n\nIt is 5.", "It is 5."),
+        ("5", "5"),
+        ("<think>a</think>b<think>c</think>d", "d"),
+        ("<think>a<think>b</think>c</think>d", "d"),
+        ("opened in the prompt</think>d", "d"),
+        ("<think>a</think>", ".."),
+        ("<think>0123456789 and no end", ".."),
+        ("<think>a</think>b<think>no end", "b"),
+        ("b<think>no end", "b"),
+        ("<think>a</think>x0123456789", "..0123456789"),
+        ("a </thinking>", "../thinking>"),
+        ("", ""),
+    ],
+)
+def test_a_draft_without_its_thinking(draft, shown):
+    assert text(prompter(THINKING).refinement("a", ids(draft), limit=99)) == f"<user>Q:a D:{shown}!<end>|"
+
+
+def test_thinking_that_the_prompt_has_opened_and_nothing_ends_is_left_out():
+    class Opened(Characters):
+        def apply_chat_template(self, conversation, **options):
+            return super().apply_chat_template(conversation, **options) + "<think>\n"
+
+    for made in (prompter(THINKING, Opened), prompter(replace(THINKING, question="{question}<think>"), Plain)):
+        assert made.spoken("2 + 2 is") == "" and made.spoken("2 + 2</think> 4") == " 4"
+    assert prompter(THINKING).spoken("2 + 2 is") == "2 + 2 is"
+    assert prompter(REFINE, Opened).spoken("<think>2 + 2</think> 4") == "<think>2 + 2</think> 4"  # not asked for
+    assert text(prompter(THINKING, Opened).refinement("a", ids("2 + 2 is"), limit=99)).startswith("<user>Q:a D:..!")
 
 
 def test_special_tokens_of_a_draft_are_gone():
@@ -189,3 +226,10 @@ def test_positions_beyond_the_models_are_told():
     warning = beyond_positions(67, 8, 32)
     assert warning is not None
     assert re.findall(r"\d+", warning) == ["67", "8", "32"]
+
+
+def test_thinking_is_left_out_where_its_tags_are_tokens(tagged):
+    config = PromptConfig(refine="{question}[{draft}]", strip_think=True)
+    prompter = Prompter(tagged, config, stop_ids=stop_ids(None, tagged))
+    draft = tagged.encode("<think>2+2</think> <answer>4</answer><|im_end|>", add_special_tokens=False)
+    assert "\na[<answer>4</answer>]<|im_end|>" in tagged.decode(prompter.refinement("a", draft, limit=999))

@@ -25,13 +25,16 @@ MAY_IMPORT = {
     "models": ("models",),
     "sharding": ("sharding", "models.axes"),
     "jobs": ("jobs", "igrpo_jax", "models", "sharding"),
-    "configs": ("configs", "igrpo_jax.config", "models.presets"),
+    "configs": ("configs", "igrpo_jax.config", "igrpo_jax.study.config", "models.presets"),
 }
 ROOMS = (
     "types", "protocols", "config", "edges", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
-    "rollout", "learning", "records", "evaluate", "train", "planning",
+    "replay", "rollout", "learning", "records", "evaluate", "study", "train", "planning",
 )  # fmt: skip
 """The files and folders of `igrpo_jax`; each imports only what stands before it."""
+
+EXTRAS = ("judge", "trackio", "wandb", "mlflow")
+"""Optional dependencies of the parts that run without them; what imports one does so inside a function."""
 
 PLACES = (*MAY_IMPORT, "tests", "benchmarks")
 OURS = (*PLACES, "launch")
@@ -121,13 +124,15 @@ def test_files_stay_small_and_folders_few():
 
 def test_every_import_is_a_declared_dependency():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    declared = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for name in EXTRAS for line in extras[name])]
+    declared = {canonicalize_name(Requirement(line).name) for line in lines}
     homes = importlib.metadata.packages_distributions()
     used = {
         name.split(".")[0] for place in (*MAY_IMPORT, "launch.py") for path in files_of(place) for name in imports(path)
     }
     foreign = used - set(OURS) - sys.stdlib_module_names
-    undeclared = {name for name in foreign if declared.isdisjoint(map(canonicalize_name, homes.get(name, ())))}
+    undeclared = {name for name in foreign if declared.isdisjoint(map(canonicalize_name, homes.get(name, [name])))}
     assert not undeclared
 
 
@@ -180,6 +185,7 @@ loss, _ = igrpo_jax.igrpo_loss(jnp.full((2, 2), -1.0), batch, igrpo_jax.Algorith
 for name in igrpo_jax.__all__:
     getattr(igrpo_jax, name)
 slow = {"transformers", "datasets", "tensorflow_datasets", "reasoning_gym", "sympy", "math_verify", "torch"}
+slow |= {"openai", "trackio", "wandb", "mlflow"}
 assert slow.isdisjoint(sys.modules), slow & set(sys.modules)
 print(float(loss))
 """

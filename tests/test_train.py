@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import launch
+from tests.runs import lasting, records, together
 
 ROOT = Path(launch.__file__).parent
 STEPS = 6
@@ -50,16 +50,6 @@ def alone(tmp_path_factory, cache):
     workdir = tmp_path_factory.mktemp("alone") / "run"
     finish(start(workdir, cache))
     return workdir
-
-
-def records(workdir: Path, name: str = "metrics.jsonl") -> list[dict]:
-    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
-
-
-def lasting(record: dict) -> dict:
-    """A record without what differs from run to run or mesh to mesh: times, memory, compilations, padding."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
-    return {name: value for name, value in record.items() if not name.startswith(fleeting)}
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2", "2x4", "1x8", "2x2x2"])
@@ -97,11 +87,7 @@ def same_evaluations(workdir: Path, alone: Path) -> None:
 
 def pair(workdir: Path, cache: str, *more: str) -> list[str]:
     """What two processes of four devices each say while they train together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    processes = [start(workdir, cache, *more, *together, str(i), mesh="8x1", devices=4) for i in range(2)]
+    processes = [start(workdir, cache, *more, *arguments, mesh="8x1", devices=4) for arguments in together()]
     return [finish(process) for process in processes]
 
 
@@ -293,3 +279,82 @@ def test_faults_are_left_out_and_too_many_in_a_row_end_the_run(tmp_path, cache, 
     assert [record["update/nonfinite"] for record in records(workdir)] == [1.0, 1.0, 1.0]
     assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == ["1", "2"]
     assert not (workdir / "export").exists()
+
+
+CHOOSY = [
+    *["--data.train", "arithmetic:sum?split=train&limit=24", "--data.eval", "--reward.functions", "ended"],
+    *["--sampling.stop-strings", *"etaoinshrl", "--algorithm.skip-solved", "--algorithm.dynamic-sampling"],
+    *["--algorithm.extra-problems", "1.5", "--algorithm.replay", "0.5", "--algorithm.tie-break", "longest"],
+]
+"""A run in which problems are left out, others take their place, and earlier drafts are shown again."""
+
+
+@pytest.fixture(scope="module")
+def choosy(tmp_path_factory, cache):
+    workdir = tmp_path_factory.mktemp("choosy") / "run"
+    finish(start(workdir, cache, *CHOOSY))
+    return workdir
+
+
+def test_a_run_that_chooses_its_problems_says_what_it_chose(choosy):
+    steps = records(choosy)
+    total = {name: sum(record.get(name, 0.0) for record in steps) for name in steps[0]}
+    assert len(steps) == STEPS and total["draft/skipped"] > 0 and total["frac_reward_zero_std"] > 0
+    assert total["sampling/extra_problems"] > 0 and 0 < total["sampling/extra_tokens"] < total["num_tokens"]
+    assert sum(record.get("draft/replayed", 0.0) for record in steps) > 0
+    for record in steps:
+        assert record["sampling/missing_problems"] == 0 or record["sampling/extra_problems"] > 0
+        assert record["update/dead_fraction"] == record["sampling/missing_problems"] / 8
+    assert [record["compile/count"] for record in steps[2:]] == [0.0] * (STEPS - 2)
+
+
+@pytest.mark.parametrize("where", ["4x2", "two processes"])
+def test_problems_and_drafts_are_chosen_alike_on_other_devices_and_after_a_restart(
+    where, choosy, tmp_path, cache, monkeypatch, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    workdir = tmp_path / "run"
+    shutil.copytree(choosy, workdir, ignore=lambda folder, names: {"export", "6"} & set(names))
+    if where == "two processes":
+        assert "after step 4" in pair(workdir, cache, *CHOOSY)[0]
+    else:
+        assert launch.main([*ARGUMENTS, *CHOOSY, "--mesh", where, "--workdir", str(workdir)]) == 0
+    texts = [
+        [[(stage["draft"], [c["text"] for c in stage["completions"]]) for stage in record["stages"]] for record in some]
+        for some in (records(workdir, "samples.jsonl"), records(choosy, "samples.jsonl"))
+    ]
+    assert texts[0] == texts[1] and any(isinstance(draft, dict) for record in texts[0] for draft, _ in record)
+    for mine, other in zip(records(workdir), records(choosy), strict=True):
+        names = [name for name in other if name.startswith(("reward", "draft/", "refine/", "sampling/extra", "num_"))]
+        assert [mine[name] for name in names] == pytest.approx([other[name] for name in names], abs=1e-6)
+    drafts = [(run / "checkpoints" / "6" / "default" / "drafts.json").read_bytes() for run in (workdir, choosy)]
+    assert drafts[0] == drafts[1] != b"{}"
+    same_weights(workdir, choosy)
+
+
+def test_a_run_that_is_told_to_leave_and_cannot_save_says_so_and_ends_with_2(
+    tmp_path, cache, monkeypatch, capfd, quick_compile
+):
+    monkeypatch.setenv("IGRPO_CACHE", cache)
+    training, full = importlib.import_module("igrpo_jax.train"), []
+    step = training.train_step
+
+    def told(*given, **options):
+        made = step(*given, **options)
+        if given[2] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return made
+
+    def no_room(folder):
+        full.append(folder)
+        raise OSError(28, "No space left on device")
+
+    command = [*ARGUMENTS, "--train.steps", "40", "--mesh", "8x1", "--workdir", str(tmp_path), "--data.eval"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", told)
+        patch.setattr("igrpo_jax.records.checksums.write_checksums", no_room)
+        assert launch.main([*command, "--grace", "300"]) == 2
+    said = capfd.readouterr().err
+    assert "could not be saved ([Errno 28] No space left on device), the last one before leaving; make room" in said
+    assert len(full) >= 2 and "saved after step" not in said and "Traceback" not in said
+    assert not (tmp_path / "lease.json").exists()

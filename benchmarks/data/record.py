@@ -38,7 +38,7 @@ def main() -> None:
         view = jax.block_until_ready(run.learner.view(initial_policy(CONFIG, layout, found)))
         result = rollout(
             run.batches(0), sample=sampling(run.sampler, view, CONFIG.sampling), reward=reward, prompter=run.prompter,
-            config=CONFIG.algorithm, seed=0, step=0, refinement_limit=run.shapes.refinement,
+            config=CONFIG.algorithm, seed=0, step=0, refinement_limit=run.refinement_limit,
         )  # fmt: skip
     assert result.drafts is not None
     record = {

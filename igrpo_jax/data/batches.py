@@ -17,9 +17,12 @@ MAX_SOURCES = 64
 
 _ONE = 2**32
 
+_EXTRA = 1
+"""What tells the permutations of extra problems from those of a step's own."""
+
 
 def make_batches(
-    sources: Sequence[Source], *, mixture: Sequence[float | int], problems_per_step: int, seed: int
+    sources: Sequence[Source], *, mixture: Sequence[float | int], problems_per_step: int, seed: int, extra: int = 0
 ) -> Callable[[int], list[Problem]]:
     """Makes the function from a step to its problems.
 
@@ -28,14 +31,18 @@ def make_batches(
     m problems gets item k mod m of a permutation keyed by seed, source and epoch k // m. So every problem comes once an
     epoch, an epoch may begin in the middle of a step, and in such a step a problem may come twice.
 
+    Extra problems, which take the place of others, are the same with `extra` problems a step and other permutations, so
+    they disturb no epoch. Those that the step has already are left out, so that there may be fewer.
+
     Args:
       sources: where problems come from; their ids are made unique by adding `ID_STRIDE` for each earlier source.
       mixture: weight of each source; empty means in proportion to size, or equal if one of them is endless.
       problems_per_step: problems a step.
       seed: other seeds, other batches; at least 0.
+      extra: how many problems may follow on a step's own.
 
     Returns:
-      A pure function of the step, counted from 0.
+      A pure function of the step, counted from 0: its problems, and behind them the extra ones.
 
     Raises:
       ValueError: if the weights do not fit the sources, or a step needs more problems of a source than it has.
@@ -53,23 +60,30 @@ def make_batches(
             )
     quotas = _quotas(shares, seed)
 
-    @functools.lru_cache(maxsize=2 * len(sources))
-    def permutation(source: int, epoch: int) -> np.ndarray:
-        generator = np.random.default_rng(np.random.SeedSequence([seed, source, epoch]))
+    @functools.lru_cache(maxsize=4 * len(sources))
+    def permutation(source: int, epoch: int, *stream: int) -> np.ndarray:
+        generator = np.random.default_rng(np.random.SeedSequence([seed, source, epoch, *stream]))
         return generator.permutation(len(sources[source]))
 
-    def problem(source: int, draw: int) -> Problem:
+    def problem(source: int, draw: int, *stream: int) -> Problem:
         epoch, position = divmod(draw, len(sources[source]))
-        item = sources[source][int(permutation(source, epoch)[position])]
+        item = sources[source][int(permutation(source, epoch, *stream)[position])]
         if not 0 <= item.id < ID_STRIDE:
             raise ValueError(f"{sources[source].name} has the problem id {item.id}; ids must be 0 to {ID_STRIDE - 1}")
         return item._replace(id=source * ID_STRIDE + item.id)
 
     def batch(step: int) -> list[Problem]:
-        first = step * problems_per_step
-        return [problem(*_slot(slot, quotas)) for slot in range(first, first + problems_per_step)]
+        own = [problem(*_slot(slot, quotas)) for slot in _slots(step, problems_per_step)]
+        taken = {one.id for one in own}
+        further = (problem(*_slot(slot, quotas), _EXTRA) for slot in _slots(step, extra))
+        return own + list({one.id: one for one in further if one.id not in taken}.values())
 
     return batch
+
+
+def _slots(step: int, number: int) -> range:
+    """The slots of a step, of `number` a step."""
+    return range(step * number, (step + 1) * number)
 
 
 def _shares(sources: Sequence[Source], mixture: Sequence[float | int]) -> list[Fraction]:

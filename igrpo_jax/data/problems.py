@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from igrpo_jax.config import Config, RewardConfig
+from igrpo_jax.config import Config, RewardConfig, extra_problems
 from igrpo_jax.data.batches import make_batches
 from igrpo_jax.data.filter import EXAMPLES, usable
 from igrpo_jax.data.source import Source, load_source
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.types import Divide, Problem, Question, alone
 
 SERIAL_GOLDS = 1000
@@ -19,9 +20,10 @@ NAMED = 100
 
 class Data(NamedTuple):
     """Attributes:
-    batches: step -> the problems of that step, a pure function.
+    batches: step -> the problems of that step and those that may take the place of some, a pure function.
     evals: problems of each evaluation set by name; like those of steps they have the columns of all sources.
     longest_prompt: tokens of the longest stage-one prompt.
+    longest_trained: of the longest one that is trained on; of the longest of all where none is.
     fingerprints: of each source's usable problems, their number and what tells them from others; of an endless one's
       first problems.
     """
@@ -29,6 +31,7 @@ class Data(NamedTuple):
     batches: Callable[[int], list[Problem]]
     evals: dict[str, list[Problem]]
     longest_prompt: int
+    longest_trained: int
     fingerprints: dict[str, tuple[int, str]]
 
 
@@ -39,7 +42,7 @@ def load_problems(
     divide: Divide = alone,
     train: bool = True,
     columns: Iterable[str] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = lambda text: print(printable(text)),
 ) -> Data:
     """Opens every source, drops what cannot be used and says what was dropped.
 
@@ -79,6 +82,7 @@ def load_problems(
     trained = [load(spec) for spec in config.data.train if train]
     evals: dict[str, Source] = {}
     longest = [length for _, length in trained]
+    longest_trained = max(longest, default=0)
     for spec in config.data.eval:
         source, length = load(spec, examples=NAMED)
         if source.name in evals:
@@ -91,8 +95,9 @@ def load_problems(
     batches = no_batches
     if train:
         batches = make_batches(
-            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed
-        )
+            sources, mixture=config.data.mixture, problems_per_step=config.train.problems_per_step, seed=config.seed,
+            extra=extra_problems(config),
+        )  # fmt: skip
     # A reward gets the same columns whichever problems it grades together; None where a problem has no such column.
     none = {name: None for source in (*sources, *evals.values()) for name in source[0].columns} | dict.fromkeys(columns)
 
@@ -101,7 +106,7 @@ def load_problems(
 
     first = {name: range(min(config.eval.problems or len(source), len(source))) for name, source in evals.items()}
     sets = {name: whole(source[i] for i in first[name]) for name, source in evals.items()}
-    return Data(lambda step: whole(batches(step)), sets, max(longest), fingerprints)
+    return Data(lambda step: whole(batches(step)), sets, max(longest), longest_trained or max(longest), fingerprints)
 
 
 def no_batches(step: int) -> list[Problem]:

@@ -2,13 +2,15 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from datetime import date
 from operator import attrgetter
 from typing import Any
 
-from igrpo_jax.config import Config, PromptConfig
+from igrpo_jax.config import Config, JudgeConfig, PromptConfig, extra_problems
+from igrpo_jax.edges.secrets import refuse_keys
 
 AT_LEAST = {
     "seed": 0,
@@ -16,14 +18,19 @@ AT_LEAST = {
     "algorithm.num_generations": 2,
     "algorithm.num_iterations": 1,
     "algorithm.rounds": 1,
+    "algorithm.extra_problems": 0,
     "algorithm.draft_weight": 0,
     "algorithm.beta": 0,
+    "algorithm.overlong_buffer": 0,
     "sampling.max_completion_length": 1,
     "sampling.top_k": 0,
     "sampling.rows": 0,
     "prompt.max_prompt_length": 1,
     "prompt.max_draft_length": 1,
     "train.steps": 1,
+    "train.max_sampled_tokens": 0,
+    "train.max_trained_tokens": 0,
+    "train.max_seconds": 0,
     "train.problems_per_step": 1,
     "train.micro_batch": 1,
     "train.logprob_chunk": 1,
@@ -40,6 +47,10 @@ AT_LEAST = {
     "eval.temperature": 0,
     "reward.workers": 1,
     "reward.memory_mb": 1,
+    "judge.best_score": 1,
+    "judge.retries": 0,
+    "judge.concurrency": 1,
+    "judge.max_failures": 1,
     "optim.learning_rate": 0,
     "optim.weight_decay": 0,
 }
@@ -50,6 +61,7 @@ ABOVE_ZERO = {
     "algorithm.epsilon_high": "leave it out for epsilon",
     "reward.deadline": "in seconds",
     "reward.call_deadline": "in seconds",
+    "judge.timeout": "in seconds",
     "optim.adam_epsilon": "it keeps AdamW from dividing by 0",
     "optim.max_grad_norm": "0 would freeze training; for no clipping give a large one",
 }
@@ -63,7 +75,8 @@ SHARES = {
     "sampling.min_p": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta1": ("at least 0 and below 1", lambda x: 0 <= x < 1),
     "optim.beta2": ("at least 0 and below 1", lambda x: 0 <= x < 1),
-    "algorithm.epsilon": ("between 0 and 1", lambda x: 0 < x < 1),
+    "algorithm.replay": ("at least 0 and at most 1", lambda x: 0 <= x <= 1),
+    "algorithm.epsilon": ("above 0 and at most 1", lambda x: 0 < x <= 1),
 }
 """Fields between 0 and 1: in words, and as a test."""
 
@@ -82,6 +95,7 @@ def check(config: Config) -> None:
       ValueError: names the field, its value and what it may be.
     """
     check_types(config)
+    refuse_keys(config)
     for name, low in AT_LEAST.items():
         value = attrgetter(name)(config)
         if not value >= low or not math.isfinite(value):
@@ -162,6 +176,7 @@ def _check_together(config: Config) -> None:
         raise ValueError("algorithm.num_drafts is 1; with a draft_weight it must be at least 2, for one has no spread")
     if a.rounds > 1 and not a.num_drafts:
         raise ValueError(f"algorithm.rounds is {a.rounds} with num_drafts 0; without drafts there is nothing to refine")
+    _check_variants(config)
     if not all(map(math.isfinite, r.weights)) or (r.weights and not any(r.weights)):
         raise ValueError(f"reward.weights are {r.weights}; they must be finite and not all 0")
     if r.weights and len(r.weights) != len(r.functions):
@@ -175,6 +190,8 @@ def _check_together(config: Config) -> None:
             "sampling.stop_strings holds an empty text, which ends all completions at once; leave it out for none"
         )
     _check_template(config.prompt)
+    if "judge" in r.functions:
+        check_judge(config.judge)
     for name, template in {"question": config.prompt.question, "refine": config.prompt.refine}.items():
         if "{question}" not in template:
             raise ValueError(f"prompt.{name} has no {{question}}; put it where the question goes")
@@ -193,6 +210,60 @@ def _check_evaluation(config: Config) -> None:
             f"eval.select is majority, but none of reward.functions ({', '.join(functions)}) reads answers: add "
             f"{' or '.join(READERS)}, or select random or shortest"
         )
+
+
+def _check_variants(config: Config) -> None:
+    """Refuses variants of the algorithm that mean nothing together."""
+    a = config.algorithm
+    if a.beta > 0 and (a.kl_estimator, a.kl_in) == ("k1", "loss"):
+        raise ValueError(
+            "algorithm.kl_estimator is k1 with kl_in loss, whose gradient does not know the reference; take k2, whose "
+            "gradient is that of KL, or k3, or kl_in reward"
+        )
+    if a.overlong_buffer > (limit := config.sampling.max_completion_length):
+        raise ValueError(
+            f"algorithm.overlong_buffer is {a.overlong_buffer} of sampling.max_completion_length {limit} tokens; "
+            "it must be at most that"
+        )
+    if a.select != "best" and not a.num_drafts:
+        raise ValueError(
+            f"algorithm.select is {a.select} with num_drafts 0; without drafts none is selected; leave it out"
+        )
+    if a.skip_solved and not a.num_drafts:
+        raise ValueError(
+            "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
+            "dynamic_sampling, which leaves solved problems out too"
+        )
+    if a.replay and not (a.num_drafts and a.select == "best"):
+        reason = f"select {a.select}" if a.num_drafts else "num_drafts 0"
+        raise ValueError(
+            f"algorithm.replay is {a.replay:g} with {reason}; what is replayed are the best of earlier "
+            "drafts, so it needs select best and num_drafts above 0"
+        )
+    if a.dynamic_sampling and not extra_problems(config):
+        raise ValueError(
+            f"algorithm.dynamic_sampling is True with extra_problems {a.extra_problems:g}, which allows no further "
+            "problem a step; give it a multiple of problems_per_step, like 1.0"
+        )
+
+
+def check_judge(judge: JudgeConfig) -> None:
+    """Refuses a judge that cannot be asked.
+
+    Raises:
+      ValueError: names the field, its value and what it may be.
+    """
+    if not judge.model:
+        raise ValueError("judge.model is empty; give the name by which judge.base_url knows the model that judges")
+    if judge.model == "policy":
+        raise ValueError(
+            "judge.model is 'policy', but the policy does not judge itself in the run that trains it; serve a model of "
+            "its own (docs/judge.md) and give its name"
+        )
+    if not re.match(r"https?://[^\s/]+", judge.base_url):
+        raise ValueError(f"judge.base_url is {judge.base_url!r}; it must be an address like http://localhost:8000/v1")
+    if "{completion}" not in judge.prompt:
+        raise ValueError("judge.prompt has no {completion}; put it where what is to be judged goes")
 
 
 def _check_template(prompt: PromptConfig) -> None:

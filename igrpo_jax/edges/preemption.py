@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
+from igrpo_jax.edges.printable import printable
+
 RESUME = 75
 """Exit status of a run that was asked to leave and goes on when it is started again: EX_TEMPFAIL of sysexits.h."""
 
@@ -33,6 +35,12 @@ ECHO = 1.0
 
 LINGER = 3.0
 """Seconds that a process of several stays before it is gone, so that the others hear why."""
+
+CLOSING = 1.0
+"""Seconds for what is to be closed before the process is gone."""
+
+FAILED = 2
+"""Exit status of a run that could not save what it had completed: a person must make room."""
 
 
 class Preempted(Exception):
@@ -88,9 +96,11 @@ class Stop:
         self._checkpoints: Any = None
         self._held: tuple[int, Any] | None = None
         self._saved: int | None = None
+        self._secured: tuple[int, str | None] | None = None
         self._saving = threading.Lock()
         self._leaving = threading.Event()
         self._taken = False
+        self._exits = contextlib.ExitStack()
 
     def join(self, others: Others) -> None:
         """From here on what one process is told all are told."""
@@ -99,6 +109,10 @@ class Stop:
     def end_by(self, seconds: float | int) -> None:
         """Asks the run to leave so early that it is gone in so many seconds."""
         self._ends = time.monotonic() + max(seconds - self.grace, 0.0)
+
+    def at_exit(self, action: Callable[[], object]) -> None:
+        """Has something closed before the process is ended from beside the loop; the last one first, in a second."""
+        self._exits.callback(action)
 
     def check(self) -> None:
         """A safe point: raises `Preempted` if the run is to leave, in all processes at the same point.
@@ -147,21 +161,37 @@ class Stop:
     def save(self) -> int | None:
         """Saves what is held unless a checkpoint has it; the number of its steps, None where nothing is held."""
         with self._saving:
-            if self._held is None:
-                return None
-            step, state = self._held
-            if step != self._saved:
-                self._checkpoints.save(step, state)
-                self._saved = step
-            return step
+            return None if self._held is None else self._save(*self._held)
+
+    def _save(self, step: int, state: Any) -> int:
+        if step != self._saved:
+            self._checkpoints.save(step, state)
+            self._saved = step
+        return step
+
+    def _secure(self, held: tuple[int, Any]) -> str | None:
+        """Has a state on disk, once, whichever thread comes first; why it is not."""
+        with self._saving:
+            if self._secured is None or self._secured[0] != held[0]:
+                self._save(*held)
+                self._secured = held[0], self._checkpoints.finish()
+            return self._secured[1]
 
     def save_last(self) -> None:
-        """Called where `Preempted` has ended the loop: saves what was completed and says so."""
+        """Called where `Preempted` has ended the loop: saves what was completed and says so once it is on disk.
+
+        Raises:
+          ValueError: it could not be saved.
+        """
         self._leaving.set()
-        if self._others is not None and self._held is not None:
-            self._others.completed(self._held[0])
-        step = self.save()
-        _say(f"saved after step {step}" if step else "no step was completed, so there is nothing to save")
+        held = self._held
+        if held is not None and self._others is not None:
+            self._others.completed(held[0])
+        if held is not None and (failure := self._secure(held)):
+            raise ValueError(f"{failure}, the last one before leaving; make room and give the same command again")
+        _say(
+            f"saved after step {held[0]}" if held and held[0] else "no step was completed, so there is nothing to save"
+        )
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
@@ -233,29 +263,38 @@ class Stop:
         """Saves from beside a loop that hangs or is busy, and ends the process."""
         import jax
 
-        checkpoints, until = self._checkpoints, self._asked + self.grace
-        while (held := self._held) is not None and time.monotonic() < until and not self._leaving.is_set():
+        until, status = self._asked + self.grace - POLL, RESUME
+        said = "no state came in time that all have completed; the run resumes from its last checkpoint"
+        while (held := self._held) and (left := until - time.monotonic()) > 0 and not self._leaving.is_set():
             step, state = held
-            # While it is updated there is no state; the next one comes, or the grace ends.
-            if any(leaf.is_deleted() for leaf in jax.tree.leaves(state)):
+            # While it is updated there is no state, and others may be a step behind; the next one comes.
+            taken = any(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+            if taken or (self._others is not None and not self._others.meet(step, left)):
                 time.sleep(POLL / 5)
                 continue
-            if self._others is not None and not self._others.meet(step, until - time.monotonic()):
-                _say("the processes have not completed the same step; the run resumes from its last checkpoint")
-                break
             try:
-                step = self.save()
-                checkpoints.wait()
+                failure = self._secure(held)
             except Exception as error:  # whatever it is, the process leaves
-                _say(f"the state could not be saved ({str(error).splitlines()[0][:200]})")
-            else:
-                _say(f"saved after step {step}, from beside what still runs")
+                failure = f"step {step} could not be saved ({next(iter(str(error).splitlines()), '')[:200]})"
+            said = f"saved after step {step}, from beside what still runs"
+            if failure:
+                said, status = f"error: {failure}, from beside what still runs; the last checkpoint is whole", FAILED
             break
         if not self._leaving.is_set():
-            self._end()
+            _say(said)
+            self._end(status)
 
-    def _end(self) -> None:
-        leave(RESUME, ending=self._leave)
+    def _close(self) -> None:
+        try:
+            self._exits.close()
+        except Exception as error:
+            _say(f"warning: not all was closed ({next(iter(str(error).splitlines()), '')[:200]})")
+
+    def _end(self, status: int = RESUME) -> None:
+        closing = threading.Thread(target=self._close, name="closing", daemon=True)
+        closing.start()
+        closing.join(CLOSING)
+        leave(status, ending=self._leave)
 
 
 def leave(status: int, *, ending: Callable[[int], None] = os._exit) -> None:
@@ -268,6 +307,17 @@ def leave(status: int, *, ending: Callable[[int], None] = os._exit) -> None:
     ending(status)
 
 
+def end(status: int) -> None:
+    """The end of a job: at once unless it is 0, and a signal that comes now changes the status no more.
+
+    What hangs in a thread, a reward say, would keep Python from ending.
+    """
+    if status:
+        leave(status)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: leave(status))
+
+
 def leave_together(status: int) -> None:
     """Ends a process of several at once: an orderly exit would wait for the others, which wait for this one."""
     if "jax" in sys.modules and sys.modules["jax"].distributed.is_initialized():
@@ -278,4 +328,4 @@ def leave_together(status: int) -> None:
 def _say(text: str) -> None:
     """One line on stderr, straight to the file: another thread may be inside `print`."""
     with contextlib.suppress(OSError):
-        os.write(2, f"{text}\n".encode())
+        os.write(2, f"{printable(text)}\n".encode())

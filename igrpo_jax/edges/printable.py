@@ -1,6 +1,8 @@
 """Text of data and models as it may be shown: nothing in it moves a cursor, changes a terminal or turns the reading."""
 
+import sys
 import unicodedata
+from typing import Any
 
 
 def printable(text: str) -> str:
@@ -15,6 +17,11 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in "\n\t" or _is_blank(c) else _escaped(c) for c in text)
+
+
+def say(text: Any) -> None:
+    """A line on standard error, as it may be shown, written in one piece."""
+    print(f"{printable(str(text))}\n", file=sys.stderr, end="", flush=True)
 
 
 def _is_blank(character: str) -> bool:

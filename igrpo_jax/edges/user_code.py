@@ -3,15 +3,19 @@
 import dataclasses
 import difflib
 import importlib.util
+import json
 import re
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from igrpo_jax import config as sections
-from igrpo_jax.config import Config
+from igrpo_jax.config import Config, fields, to_dict
 from igrpo_jax.edges.checks import check_types
+from igrpo_jax.edges.secrets import FIX, names_key, refuse_keys
 
 
 def path_of(text: str) -> Path:
@@ -53,40 +57,118 @@ def run_file(path: Path) -> ModuleType:
 
 
 def load_config(name: str, folder: Path) -> Config:
-    """Runs `get_config()` of a config file.
+    """Runs `get_config()` of a config file, or reads the config that a run has recorded in its config.json.
 
     Args:
-      name: path of the file, or its name in the folder, with or without `.py`.
+      name: path of the file, or its name in the folder, with or without `.py`. A study is a config too, the one that
+        its arms share.
       folder: where a bare name is sought.
 
     Raises:
       ValueError: no such file (names the nearest), or what it does wrong, with file and line.
     """
+    path = find_config(name, folder)
+    if path.suffix == ".json":
+        return recorded_config(path)
+    module = run_file(path)
+    if hasattr(module, "get_study"):  # its get_config may be that of another file, imported
+        config = getattr(made_by(module, path, "get_study", None), "config", None)
+        if not isinstance(config, Config):
+            raise ValueError(f"{path}: get_study() made no study; end it with `return Study(config=..., ...)`")
+    else:
+        config = made_by(module, path, "get_config", Config)
+    try:
+        check_types(config)
+        refuse_keys(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return config
+
+
+def find_config(name: str, folder: Path) -> Path:
+    """The file of that path, or of that name in the folder.
+
+    Raises:
+      ValueError: there is none; names the nearest.
+    """
     candidates = [path_of(name), folder / name, folder / f"{name}.py"]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
-        known = sorted(p.name for p in folder.glob("*.py") if p.stem != "__init__")
+        files = (p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.stem != "__init__")
+        known = sorted(files, key=lambda file: ("/" in file, file))
         near = difflib.get_close_matches(name, known, 1, 0.4)
         raise ValueError(
             f"config {name!r} does not exist; {f'did you mean {near[0]}? ' if near else ''}known: {', '.join(known)}"
         )
-    get_config = getattr(run_file(path), "get_config", None)
-    if not callable(get_config):
-        raise ValueError(f"{path} has no get_config(); define `def get_config() -> Config`")
+    return path
+
+
+def made_by(module: ModuleType, path: Path, function: str, kind: type | None) -> Any:
+    """What a function of a config file makes.
+
+    Raises:
+      ValueError: there is no such function, it fails, or makes something else.
+    """
+    make = getattr(module, function, None)
+    wanted = kind.__name__ if kind else "object"
+    if not callable(make):
+        raise ValueError(f"{path} has no {function}(); define `def {function}() -> {wanted}`")
     try:
-        config = get_config()
+        made = make()
     except Exception as error:
         raise ValueError(mistake(error, path.absolute())) from error
-    if not isinstance(config, Config):
+    if kind and not isinstance(made, kind):
         raise ValueError(
-            f"{path}: get_config() returned {type(config).__name__ if config is not None else 'nothing'}; "
-            "end it with `return Config(...)`"
+            f"{path}: {function}() returned {type(made).__name__ if made is not None else 'nothing'}; "
+            f"end it with `return {wanted}(...)`"
         )
+    return made
+
+
+def recorded_config(path: Path) -> Config:
+    """The config that a run has recorded, or a study has written for its runs.
+
+    Raises:
+      ValueError: the file holds something else, or fields that this version does not know.
+    """
     try:
-        check_types(config)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        values, beside = fields(record["config"]), record.get("beside")
+        if not (values and isinstance(values.get("model.source"), str)):
+            raise TypeError("no config")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ValueError(f"{path} is not that of a run; name a config file, or the config.json of a run") from error
+    if beside and beside not in sys.path:
+        sys.path.append(beside)  # where the run's own rewards were sought
+    try:
+        return overridden(Config(), values)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return config
+
+
+def overridden(config: Config, values: Mapping[str, Any]) -> Config:
+    """A config with other values in some fields, which are named `section.field`.
+
+    Raises:
+      ValueError: there is no such field (names the nearest), or the value is of another type.
+
+    >>> overridden(Config(), {"algorithm.beta": 0.1, "seed": 3}).algorithm.beta
+    0.1
+    """
+    parts = {name: {} for name in ("", *(field.name for field in dataclasses.fields(config)))}
+    known = fields(to_dict(config))
+    for name, value in values.items():
+        if name not in known:
+            near = difflib.get_close_matches(str(name), list(known), 1, 0.4)
+            raise ValueError(f"there is no field {name!r}; {f'did you mean {near[0]!r}?' if near else 'see --help'}")
+        section, _, field = name.rpartition(".")
+        parts[section][field] = tuple(value) if isinstance(value, list) else value
+    changed = {
+        name: dataclasses.replace(getattr(config, name), **part) for name, part in parts.items() if name and part
+    }
+    made = dataclasses.replace(config, **changed, **parts[""])
+    check_types(made)
+    return made
 
 
 def mistake(error: Exception, path: Path) -> str:
@@ -101,6 +183,8 @@ def mistake(error: Exception, path: Path) -> str:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"{path}, line {lines[-1]}" if lines else f"{path}"
     unknown = re.search(r"got an unexpected keyword argument '(\w+)'", str(error))
+    if unknown and isinstance(error, TypeError) and lines and names_key(unknown[1]):
+        return f"{where}: {unknown[1]} looks like a key, and there is no such field; {FIX}"
     if unknown and isinstance(error, TypeError) and lines:
         near = difflib.get_close_matches(unknown[1], _known(str(error)), 1)
         return f"{where}: there is no field {unknown[1]!r}; {f'did you mean {near[0]!r}?' if near else 'see --help'}"

@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
     def records(self, text: Callable[[list[int]], str]) -> Iterator[dict[str, Any]]:
         """All that was sampled, a `sample_record` a problem, with `mode`."""
         for problem, groups in zip(self.problems, self.groups, strict=True):
-            stages = [stage_of([group], scale=False) for group in groups]
+            stages = [stage_of([group], baseline="group", scale="none") for group in groups]
             yield {"mode": self.mode} | sample_record(problem, 0, stages, text)
 
 

@@ -17,7 +17,7 @@ from igrpo_jax.config import Config
 from igrpo_jax.learning.gradients import Compute, Report, accumulate, empty_report, scores, whole_batch
 from igrpo_jax.learning.microbatches import Completions, Portions, micro_batches
 from igrpo_jax.learning.optimizer import TrainState, adamw, adamw_step, is_finite
-from igrpo_jax.losses import token_weights
+from igrpo_jax.losses import penalized, token_weights
 from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.types import PyTree
 
@@ -56,7 +56,8 @@ class Learner:
         shards, chunk = layout.num_row_shards, config.train.logprob_chunk
         compute = Compute(model=model, dtype=dtype, chunk=chunk, shards=shards)
         self._compiled: set[str] = set()
-        self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type"), out_shardings=scalar)
+        self._begun = False
+        self._weights = jax.jit(token_weights, static_argnames=("size", "loss_type", "count"), out_shardings=scalar)
         self._zeros = jax.jit(
             lambda: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), abstract_params),
             out_shardings=self.shardings.params,
@@ -73,7 +74,8 @@ class Learner:
             out_shardings=(self.shardings, scalar),
         )
         self.is_finite = jax.jit(is_finite, out_shardings=scalar)
-        self._score = jax.jit(lambda *scored: scores(*scored, compute=compute).logprobs)
+        score = lambda *scored: scores(*scored, compute=compute).logprobs
+        self._score, self._score_everywhere = jax.jit(score), jax.jit(score, out_shardings=scalar)
 
     def init(self, params: PyTree) -> TrainState:
         """A fresh optimizer around the given master weights."""
@@ -83,7 +85,7 @@ class Learner:
         """Cuts the completions that one term of the loss is about into micro-batches, on the host.
 
         Args:
-          whole: every completion that was sampled; `batch.weights` are made here.
+          whole: every completion that was sampled, those that are masked with length 0; `batch.weights` are made here.
           rows: completions a device trains on at once, at most.
           weight: factor of the term in the loss.
         """
@@ -91,13 +93,14 @@ class Learner:
             self._layout.everywhere(whole.batch.lengths),
             size=whole.tokens.shape[2],
             loss_type=self._config.algorithm.loss_type,
+            count=whole.batch.lengths.size,
         )
         batch = whole.batch._replace(weights=weight * jax.device_get(shares))
         return micro_batches(
             whole._replace(batch=batch),
             rows=rows,
             shards=self._layout.num_row_shards,
-            keep_dead=self._config.algorithm.beta > 0,
+            keep_dead=penalized(self._config.algorithm),
         )
 
     def compile(self, terms: Sequence[Portions], *, scores: bool) -> None:
@@ -106,7 +109,8 @@ class Learner:
         What has been compiled before is not compiled again.
         """
         number = self._layout.everywhere(np.float32(0))
-        if not self._compiled:
+        if not self._begun:
+            self._begun = True
             if _several(terms):
                 self._zeros.lower().compile()
             reports = tuple(self.report(term.menu[0]) for term in terms)
@@ -177,6 +181,29 @@ class Learner:
         """Log-probabilities float32[p, g, T] of every micro-batch under `params`, left on the devices."""
         number = self._layout.everywhere(np.float32(temperature))
         return [self._score(params, *self._scored(part), number) for part in term.parts]
+
+    def score_all(self, params: PyTree, whole: Completions, *, rows: int, temperature: float) -> np.ndarray:
+        """Log-probabilities float32[P, G, T] of all completions under `params`, on the host; 0 past each length.
+
+        Args:
+          params: float32 master weights.
+          whole: every completion that was sampled; its advantages and weights do not matter.
+          rows: completions a device scores at once, at most.
+          temperature: that the completions were sampled at.
+        """
+        term = micro_batches(whole, rows=rows, shards=self._layout.num_row_shards, keep_dead=True)
+        number = self._layout.everywhere(np.float32(temperature))
+        for part in term.menu:
+            shape = f"scored everywhere: {jax.tree.map(np.shape, self._scored(part))}"
+            if shape not in self._compiled:
+                self._compiled.add(shape)
+                self._score_everywhere.lower(self.placed.params, *self._scored(part), number).compile()
+        scores = [self._score_everywhere(params, *self._scored(part), number) for part in term.parts]
+        found = np.zeros((whole.batch.lengths.size, whole.tokens.shape[2]), np.float32)
+        for places, some in zip(term.places, jax.device_get(scores), strict=True):
+            found[places, : some.shape[2]] = some[: len(places)]
+        found = found.reshape(whole.tokens.shape)
+        return np.where(np.arange(found.shape[2]) < whole.batch.lengths[..., None], found, 0)
 
     def _scored(self, part: Completions) -> PyTree:
         """The part of a micro-batch that its log-probabilities depend on, on the devices."""

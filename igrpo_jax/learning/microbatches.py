@@ -44,15 +44,17 @@ class Portions(NamedTuple):
 
     Attributes:
       parts: the micro-batches, longest first.
+      places: of each, int[p', g]: which completion of the whole batch, counted through, each of its first p' g ones is.
       most: how many there would be if no group were dead.
       menu: an empty micro-batch of every shape that any batch of this size can be cut into.
       real_tokens: tokens of prompts and completions in `parts`; a prompt counts once for every sub-group it is in.
       computed_tokens: all slots of `parts`, so real tokens and padding.
-      dead_groups: groups whose advantages are all zero, which `parts` leave out.
+      dead_groups: groups without any advantage, or with none but masked completions, which `parts` leave out.
       groups: all groups of the batch.
     """
 
     parts: list[Completions]
+    places: list[np.ndarray]
     most: int
     menu: list[Completions]
     real_tokens: int
@@ -123,7 +125,8 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
     A group that is larger than `rows` is cut into sub-groups, by length, each with the group's prompt. Then sub-groups
     are sorted by the shape and the tokens they need, and neighbors form a micro-batch, which gets the smallest of the
     `shapes` that has room for them. All micro-batches have the same number of rows; the last is filled up with
-    completions of length 0, which do not count.
+    completions of length 0, which do not count. Masked completions, of length 0 too, stay where they are, but
+    sub-groups of nothing else are left out.
 
     Args:
       whole: [P, ...] arrays of numpy, `batch.weights` made from all of it.
@@ -141,19 +144,20 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
     micro = -(-p * copies // (shards * (rows // part)))
     per_micro = shards * -(-p * copies // (micro * shards))
 
-    cut = _sub_groups(whole, copies)
+    cut, places = _sub_groups(whole, copies)
     menu = shapes(whole.prompts.shape[1], longest, part)
     tokens = cut.prompt_lengths + cut.batch.lengths.sum(axis=1)
     needs = np.stack([cut.prompt_lengths, cut.batch.lengths.max(axis=1), tokens], axis=1)
     first = lambda need: np.all(np.array(menu) >= need[..., None, :], axis=-1).argmax(axis=-1)
-    alive = np.any(whole.batch.advantages != 0, axis=1) | keep_dead
-    chosen = np.flatnonzero(np.repeat(alive, copies))
+    alive = np.any((keep_dead | (whole.batch.advantages != 0)) & (whole.batch.lengths > 0), axis=1)
+    chosen = np.flatnonzero(np.repeat(alive, copies) & np.any(cut.batch.lengths > 0, axis=1))
     chosen = chosen[np.lexsort((-tokens[chosen], -first(needs[chosen])))]
 
     together = [chosen[start : start + per_micro] for start in range(0, len(chosen), per_micro)]
     taken = [menu[first(needs[index].max(axis=0))] for index in together]
     return Portions(
         parts=[_take(cut, index, per_micro, shape) for index, shape in zip(together, taken, strict=True)],
+        places=[places[index] for index in together],
         most=micro,
         menu=[_take(cut, chosen[:0], per_micro, shape) for shape in menu],
         real_tokens=int(tokens[chosen].sum()),
@@ -163,8 +167,11 @@ def micro_batches(whole: Completions, *, rows: int, shards: int, keep_dead: bool
     )
 
 
-def _sub_groups(whole: Completions, copies: int) -> Completions:
-    """Completions with every group sorted by length and cut into `copies` sub-groups, each with the prompt."""
+def _sub_groups(whole: Completions, copies: int) -> tuple[Completions, np.ndarray]:
+    """Completions with every group sorted by length and cut into `copies` sub-groups, each with the prompt.
+
+    Beside them, which completion of the whole batch each is.
+    """
     order = np.argsort(whole.batch.lengths, axis=1, kind="stable")
 
     def cut(x: AnyArray) -> np.ndarray:
@@ -172,7 +179,8 @@ def _sub_groups(whole: Completions, copies: int) -> Completions:
         return x.reshape(x.shape[0] * copies, -1, *x.shape[2:])
 
     samples = jax.tree.map(cut, (whole.tokens, whole.batch, whole.sampled_logprobs))
-    return Completions(np.repeat(whole.prompts, copies, 0), np.repeat(whole.prompt_lengths, copies), *samples)
+    prompts, lengths = np.repeat(whole.prompts, copies, 0), np.repeat(whole.prompt_lengths, copies)
+    return Completions(prompts, lengths, *samples), cut(np.arange(order.size).reshape(order.shape))
 
 
 def _take(cut: Completions, index: np.ndarray, rows: int, shape: Shape) -> Completions:

@@ -10,6 +10,7 @@ from igrpo_jax.learning.gradients import GAP
 from igrpo_jax.learning.learner import NONFINITE, Learner
 from igrpo_jax.learning.microbatches import Completions, Portions
 from igrpo_jax.learning.optimizer import TrainState, learning_rate
+from igrpo_jax.losses import penalized
 from igrpo_jax.prompts import pad_prompts
 from igrpo_jax.rollout import Rollout, Stage
 from igrpo_jax.types import Batch, PyTree
@@ -32,7 +33,8 @@ def update(
 ) -> tuple[TrainState, dict[str, float]]:
     """Trains on one rollout: `num_iterations` optimizer steps, or none if there is no gradient.
 
-    There is none when all advantages are zero and beta is too; AdamW would still move along its old momentum.
+    There is none when all advantages are zero and the loss has no KL penalty; AdamW would still move along its old
+    momentum.
 
     Args:
       learner: the compiled programs.
@@ -41,7 +43,7 @@ def update(
       config: the experiment.
       prompt_length: gives the static prompt length of a stage, by its number.
       step: from 0.
-      reference: the frozen policy from which the KL penalty is measured; needed if and only if `beta > 0`.
+      reference: the frozen policy from which a KL penalty in the loss is measured; needed if and only if there is one.
       pause: called between programs as long as the state is whole, that is, before the first step; may raise.
 
     Returns:
@@ -52,11 +54,13 @@ def update(
       ValueError: weights or moments are not finite any more.
     """
     algorithm = config.algorithm
+    reference = reference if penalized(algorithm) else None
     lr = learning_rate(step, config.train.steps, config.optim)
     rows = config.train.micro_batch
-    terms = [learner.cut(completions(experience.refinements, prompt_length, config), rows=rows)]
+    missing = experience.missing
+    terms = [learner.cut(completions(experience.refinements, prompt_length, config, missing), rows=rows)]
     if experience.drafts is not None and algorithm.draft_weight > 0:
-        drafts = completions(experience.drafts, prompt_length, config)
+        drafts = completions(experience.drafts, prompt_length, config, missing)
         terms.append(learner.cut(drafts, rows=rows, weight=algorithm.draft_weight))
     learner.compile(terms, scores=algorithm.num_iterations > 1 or reference is not None)
     facts = {
@@ -83,8 +87,9 @@ def update(
     if not finite:
         raise ValueError(
             f"step {step + 1} has made weights or moments infinite or NaN out of a finite loss "
-            f"{made[-1]['loss']:.3g} and gradient norm {made[-1]['grad_norm']:.3g}; nothing of it is saved: lower "
-            "optim.learning_rate and start again from the last checkpoint"
+            f"{made[-1]['loss']:.3g} and gradient norm {made[-1]['grad_norm']:.3g}; nothing of it is saved: "
+            "begin in another --workdir with a lower optim.learning_rate (--job export makes the last checkpoint a "
+            "--model.source)"
         )
     # The sampler is compared with the policy that it sampled from: later iterations have changed it.
     fetched = {
@@ -95,20 +100,24 @@ def update(
     return state, fetched | facts | {"update/skipped": 0.0}
 
 
-def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config) -> Completions:
-    """A stage's samples as the batch to train on, on the host.
+def completions(stage: Stage, prompt_length: Callable[[int], int], config: Config, missing: int = 0) -> Completions:
+    """A stage's samples as the batch to train on, on the host, filled up with `missing` groups without any tokens.
 
     Where the loss needs other policies' log-probabilities, arrays of zeros are put in their place until they are known.
+    What is masked has length 0 and no advantage.
     """
-    prompts, prompt_lengths = pad_prompts(stage.prompts, prompt_length(stage.number))
+    prompts, prompt_lengths = pad_prompts([*stage.prompts, *[[0]] * missing], prompt_length(stage.number))
     samples, algorithm = stage.samples, config.algorithm
+    kept = samples.ended | (not algorithm.mask_truncated)
     batch = Batch(
-        lengths=samples.lengths,
-        advantages=stage.advantages.astype(np.float32),
+        lengths=np.where(kept, samples.lengths, 0),
+        advantages=np.where(kept, stage.advantages, 0).astype(np.float32),
         old_logprobs=np.zeros(samples.tokens.shape, np.float32) if algorithm.num_iterations > 1 else None,
-        ref_logprobs=np.zeros(samples.tokens.shape, np.float32) if algorithm.beta > 0 else None,
+        ref_logprobs=np.zeros(samples.tokens.shape, np.float32) if penalized(algorithm) else None,
     )
-    return Completions(prompts, prompt_lengths, samples.tokens, batch, samples.logprobs)
+    fill = lambda x: np.concatenate([x, np.zeros((missing, *x.shape[1:]), x.dtype)])
+    tokens, batch, logprobs = jax.tree.map(fill, (samples.tokens, batch, samples.logprobs))
+    return Completions(prompts, prompt_lengths, tokens, batch, logprobs)
 
 
 def _with_scores(learner: Learner, term: Portions, params: PyTree, temperature: float, field: str) -> Portions:

@@ -12,6 +12,7 @@ import numpy as np
 from igrpo_jax.config import Config
 from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.microbatches import Completions, micro_batches
+from igrpo_jax.losses import penalized
 from igrpo_jax.planning.dry import Compiled, NoRoom, Recorder, held
 from igrpo_jax.protocols import Layout, Model
 from igrpo_jax.sampling.programs import Pool, Programs
@@ -165,7 +166,7 @@ def _micro_batch(config: Config, shapes: Shapes, shards: int) -> tuple[Completio
     batch = Batch(
         lengths=np.full((p, g), t, np.int32), advantages=np.ones((p, g), np.float32),
         old_logprobs=zeros(p, g, t) if config.algorithm.num_iterations > 1 else None,
-        ref_logprobs=zeros(p, g, t) if config.algorithm.beta > 0 else None, weights=zeros(p, g, t),
+        ref_logprobs=zeros(p, g, t) if penalized(config.algorithm) else None, weights=zeros(p, g, t),
     )  # fmt: skip
     prompts, tokens = np.zeros((p, length), np.int32), np.zeros((p, g, t), np.int32)
     whole = Completions(prompts, np.full(p, length, np.int32), tokens, batch, zeros(p, g, t))

@@ -8,15 +8,16 @@ import shutil
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 
+from igrpo_jax.edges.printable import say
 from igrpo_jax.learning.learner import TrainState
 from igrpo_jax.records import checksums
 from igrpo_jax.types import Divide, PyTree, alone
@@ -28,7 +29,7 @@ ITEM = "default"
 def tell(text: str) -> None:
     """Says a line on standard error, in the first process only."""
     if jax.process_index() == 0:
-        print(f"{text}\n", file=sys.stderr, end="", flush=True)
+        say(text)
 
 
 class Checkpoints:
@@ -36,6 +37,7 @@ class Checkpoints:
 
     Attributes:
       unsaved: why the newest save failed, None where none has, or the one after it succeeded.
+      beside: what files, by name, belong to the state after so many steps; they are saved and checked with it.
     """
 
     def __init__(self, directory: Path, *, keep: int | None, divide: Divide = alone, say: Callable[[str], None] = tell):
@@ -49,6 +51,8 @@ class Checkpoints:
           say: gets one line about each checkpoint that is damaged or could not be saved.
         """
         self.unsaved: str | None = None
+        self.beside: Callable[[int], dict[str, bytes]] = lambda step: {}
+        self._sealing = _Sealing()
         self._directory, self._reads, self._divide, self._say = directory.absolute(), keep is None, divide, say
         self._judged: dict[int, str | None] = {}
         self._watcher: threading.Thread | None = None
@@ -94,11 +98,12 @@ class Checkpoints:
         """
         self._settle()
         self._last = (step, state)
-        error, everywhere = None, range(jax.process_count())
-        if any(self._divide("unsaved", lambda part: [self.unsaved is not None for _ in part], everywhere)):
+        error = None
+        if self._unsaved_anywhere():
             # A manager that has failed raises earlier failures again, some saves later.
             _error_of(self._manager.close)
             error = _error_of(self._open)
+        self._sealing.files = self.beside(step)
         with _no_warnings():
             error = error or _error_of(lambda: self._manager.save(step, args=ocp.args.PyTreeSave(_named(state))))
         if error:
@@ -136,18 +141,41 @@ class Checkpoints:
         unread = jax.tree.map(lambda _: ocp.PLACEHOLDER, placed.moments)
         return self.restore(step, placed._replace(moments=unread)).params
 
+    def read_beside(self, step: int, name: str) -> bytes | None:
+        """A file that was saved beside the state after `step` steps; None where there is none of that name."""
+        path = self._directory / str(step) / ITEM / name
+        return path.read_bytes() if path.is_file() else None
+
     def wait(self) -> None:
         """Waits until everything is on disk, or has failed and was said to."""
         self._settle()
 
-    def close(self) -> None:
-        """Waits until everything is on disk, or has failed and was said to; a last save that failed is tried again."""
+    def finish(self) -> str | None:
+        """Waits as `wait` does, and tries a last save that failed once more; why that failed too, if it did.
+
+        All processes must call it, and learn the same.
+        """
         self._settle()
-        if self.unsaved and self._last and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self._last[1])):
+        failure = self._unsaved_anywhere()
+        if failure and self._last and not any(leaf.is_deleted() for leaf in jax.tree.leaves(self._last[1])):
             self.save(*self._last)
             self._settle()
+            failure = self._unsaved_anywhere()
+        self.unsaved, self._last = failure, None
+        return failure
+
+    def close(self) -> None:
+        """Waits until everything is on disk, or has failed and was said to; from any process alone."""
+        if jax.process_count() == 1:
+            self.finish()
+        self._settle()
         self._last = None
         _error_of(self._manager.close)  # what may have failed has been said
+
+    def _unsaved_anywhere(self) -> str | None:
+        """Why the newest save failed in the first of the processes in which it did."""
+        reasons = self._divide("unsaved", lambda part: [self.unsaved for _ in part], range(jax.process_count()))
+        return next((reason for reason in reasons if reason), None)
 
     def _open(self) -> None:
         options = ocp.CheckpointManagerOptions(
@@ -156,7 +184,9 @@ class Checkpoints:
         if self._reads:
             options = ocp.CheckpointManagerOptions(read_only=True, create=False, save_interval_steps=0)
         with _no_warnings():  # orbax warns of what was asked for
-            self._manager = ocp.CheckpointManager(self._directory, options=options, handler_registry=_registry())
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, handler_registry=_registry(self._sealing)
+            )
 
     def _steps(self) -> list[int]:
         """Steps of all checkpoints, the newest first."""
@@ -201,8 +231,8 @@ class Checkpoints:
 
     def _settle(self) -> None:
         """Waits for the save in progress; its failure has been said."""
-        if self._watcher:
-            self._watcher.join()
+        if watcher := self._watcher:
+            watcher.join()
             self._watcher = None
 
     def _watch(self, step: int) -> None:
@@ -227,16 +257,24 @@ class Checkpoints:
 
 
 class _Sealing(ocp.PyTreeCheckpointHandler):
-    """Orbax's handler of trees, which also writes checksums: when all is written, before it is renamed into place."""
+    """Orbax's handler of trees, which also writes checksums: when all is written, before it is renamed into place.
+
+    Attributes:
+      files: what else is written, by name.
+    """
+
+    files: Mapping[str, bytes] = MappingProxyType({})
 
     def finalize(self, directory: Any) -> None:
         """Called in the background, in one process."""
         super().finalize(directory)
+        for name, content in self.files.items():
+            (Path(directory) / name).write_bytes(content)
         checksums.write_checksums(Path(directory))
 
 
-def _registry() -> Any:
-    registry, handler = ocp.handlers.DefaultCheckpointHandlerRegistry(), _Sealing()
+def _registry(handler: _Sealing) -> Any:
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
     for arguments in (ocp.args.PyTreeSave, ocp.args.PyTreeRestore):
         registry.add(ITEM, arguments, handler)
     return registry

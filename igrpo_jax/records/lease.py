@@ -62,6 +62,15 @@ def lease(workdir: Path, *, say: Callable[[str], None], beat: float = BEAT, dead
                 path.unlink()
 
 
+def held(workdir: Path) -> bool:
+    """Whether a process of this machine that lives holds a run's directory; of others' one cannot know at a look."""
+    try:
+        other = _read(workdir / NAME)
+    except OSError:
+        return False
+    return other.get("place") == _place() and _started(other["pid"]) == other.get("started")
+
+
 def _take(path: Path, mine: dict[str, Any], say: Callable[[str], None], beat: float, dead: float) -> None:
     """Creates the file, or replaces that of a dead holder; who creates `.taken` may replace."""
     while True:

@@ -1,5 +1,7 @@
 """What a rollout says about itself, under the field's names."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from igrpo_jax.rollout import Rollout, Stage
@@ -12,6 +14,8 @@ def stage_metrics(stage: Stage) -> dict[str, float]:
     is the sample's.
     """
     lengths, rewards = stage.samples.lengths, stage.rewards
+    if not len(rewards):
+        return {}
     metrics = {
         "reward": rewards.mean(),
         "reward_std": rewards.std(axis=1).mean(),
@@ -28,26 +32,46 @@ def stage_metrics(stage: Stage) -> dict[str, float]:
 def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     """The trained stage's metrics unprefixed, the drafts' under `draft/`, and what refining did under `refine/`.
 
-    Earlier rounds of refinements are under `round_1/` and so on.
+    Earlier rounds of refinements are under `round_1/` and so on. Where problems are left out because others are more
+    worth training on, all that was sampled counts: what is trained on alone would say more of the choice than of the
+    policy. `draft/skipped` is the share of problems that were not refined, `sampling/extra_problems` how many were
+    drawn beyond those of the step, `sampling/missing_problems` how many it has too few all the same, and
+    `sampling/extra_tokens` what was sampled of problems that are not trained on. `draft/replayed` is the share of
+    trained prompts with a draft of an earlier step.
 
     `Scores.right` says which completions are right; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
     `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
     """
-    metrics, stages = stage_metrics(rollout.refinements), rollout.stages
-    if rollout.drafts is not None:
-        metrics |= {f"draft/{name}": value for name, value in stage_metrics(rollout.drafts).items()}
-        metrics["draft/reward_best"] = float(rollout.drafts.rewards.max(axis=1).mean())
-        metrics["draft/all_wrong"] = float(1 - _right(rollout.drafts).any(axis=1).mean())
+    stages = rollout.stages if rollout.sampled is None else rollout.sampled
+    metrics, first, last = stage_metrics(stages[-1]), stages[0], stages[-1]
+    if len(stages) > 1:
+        metrics |= {f"draft/{name}": value for name, value in stage_metrics(first).items()}
+        metrics["draft/reward_best"] = float(first.rewards.max(axis=1).mean())
+        metrics["draft/all_wrong"] = float(1 - _right(first).any(axis=1).mean())
         for number, stage in enumerate(stages[1:-1], start=1):
             metrics |= {f"round_{number}/{name}": value for name, value in stage_metrics(stage).items()}
-        if all(rollout.refinements.drafts):
-            metrics |= _refine_metrics(rollout.refinements)
-    metrics["num_tokens"] = float(sum(s.samples.lengths.sum() for s in stages))
+        if last.drafts and all(last.drafts):
+            metrics |= _refine_metrics(last)
+        if rollout.sampled is not None:
+            metrics["draft/skipped"] = 1 - len(last.rewards) / len(first.rewards)
+    if rollout.sampled is not None:
+        metrics["sampling/extra_problems"] = float(len(first.rewards) - len(rollout.problems) - rollout.missing)
+        metrics["sampling/missing_problems"] = float(rollout.missing)
+        metrics["sampling/extra_tokens"] = _tokens(stages) - _tokens(rollout.stages)
+    if rollout.past is not None and last.drafts:
+        metrics["draft/replayed"] = float(np.mean([bool(draft and draft.step) for draft in last.drafts]))
+    metrics["num_tokens"] = _tokens(stages)
     metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
     metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
     metrics["reward/errors"] = float(sum(s.scores.errors.sum() for s in stages))
+    for name in rollout.refinements.scores.counts:
+        metrics[name] = float(sum(s.scores.counts[name].sum() for s in stages))
     return metrics
+
+
+def _tokens(stages: Sequence[Stage]) -> float:
+    return float(sum(stage.samples.lengths.sum() for stage in stages))
 
 
 def _right(stage: Stage) -> np.ndarray:

@@ -3,10 +3,8 @@
 import math
 import os
 import socket
-import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from igrpo_jax.edges.printable import printable
+from igrpo_jax.config import extra_problems
+from igrpo_jax.edges.printable import printable, say
 from igrpo_jax.records import events
 from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
 from igrpo_jax.records.samples import shown
+from igrpo_jax.records.trackers import Tracker
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
@@ -30,9 +30,21 @@ class RunLog:
     """Writes a run's records; on a terminal also a progress bar and tables of samples, plain lines otherwise.
 
     Files are written by a thread: if a disk is full, the run goes on, see `igrpo_jax.records.writer`.
+
+    Attributes:
+      kept: metrics of the steps that were completed before.
+      steps: training steps in all, as far as is known.
     """
 
-    def __init__(self, workdir: Path, *, steps: int, completed: int, console: Console | None = None):
+    def __init__(
+        self,
+        workdir: Path,
+        *,
+        steps: int,
+        completed: int,
+        console: Console | None = None,
+        tracker: Callable[[Callable[[str], None]], Tracker] | None = None,
+    ):
         """Opens the logs and forgets what a killed run wrote after its last checkpoint.
 
         Args:
@@ -41,6 +53,7 @@ class RunLog:
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
           console: for tests.
+          tracker: makes what gets the metrics as well, given what says a line.
 
         Raises:
           OSError: the directory cannot be written; what is there stays.
@@ -50,6 +63,7 @@ class RunLog:
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
         forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self.kept = kept_metrics
         forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
         name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
@@ -63,8 +77,9 @@ class RunLog:
             TextColumn("{task.fields[shown]}"), console=self.console, disable=not self.console.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("train", total=steps, completed=completed, shown="")
-        self._steps = steps
+        self.steps = steps
         self._progress.start()
+        self._tracker = tracker(self.say) if tracker else None
 
     def say(self, text: str) -> None:
         """Prints a line above the progress bar."""
@@ -78,6 +93,8 @@ class RunLog:
         finite = {name: value for name, value in clean.items() if value is not None}
         line = encoded([{"step": step} | clean])
         self._writer.append({self._workdir / "metrics.jsonl": line, self._board: events.scalars(step, finite)})
+        if self._tracker:
+            self._tracker.log(step, finite)
 
     def evaluated(self, step: int) -> bool:
         """Whether there are records of evaluations after `step` completed steps."""
@@ -91,9 +108,9 @@ class RunLog:
         """Moves the progress bar, or prints a line where there is none."""
         shown = "  ".join(f"{name} {values[name]:.3g}" for name in BAR if name in values)
         if self.console.is_terminal:
-            self._progress.update(self._task, completed=step, shown=shown)
+            self._progress.update(self._task, completed=step, total=self.steps, shown=shown)
         else:
-            self.say(f"step {step}/{self._steps}  {shown}")
+            self.say(f"step {step}/{self.steps}  {shown}")
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
@@ -105,13 +122,15 @@ class RunLog:
         """Flushes everything."""
         self._progress.stop()
         self._writer.close()
+        if self._tracker:
+            self._tracker.close()
 
 
 class Silence(RunLog):
     """Writes and shows nothing: for processes other than the first."""
 
     def __init__(self) -> None:
-        self.console = Console(quiet=True)
+        self.console, self.kept = Console(quiet=True), []
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Nothing."""
@@ -149,6 +168,8 @@ def overview(run: Any) -> Any:
         "trained": f"{refinements + drafts * (algorithm.draft_weight > 0)} completions in micro-batches of {micro}",
         "tokens": f"prompt {shapes.prompt}, with draft {shapes.refinement}, completion {shapes.completion}",
     }
+    if extra := extra_problems(config):
+        rows["chosen"] = f"others take the place of problems that are not worth training on, up to {extra} a step"
     for name, value in rows.items():
         table.add_row(name, plain(value))
     return table
@@ -182,7 +203,7 @@ def read_metrics(workdir: Path) -> list[dict[str, Any]]:
     path = workdir / "metrics.jsonl"
     if not path.is_file():
         raise ValueError(f"{path} does not exist; give the --workdir of a run that has trained")
-    return read_records(path, say=partial(print, file=sys.stderr))
+    return read_records(path, say=say)
 
 
 def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Table:

@@ -25,7 +25,8 @@ def sample_record(
 
     Returns:
       `problem` (its id), `question`, `gold` (None where it has none), and `stages`: each with its number `stage`,
-      `draft` (None, or the number of the stage and the index in it of the completion that stood in the prompt) and
+      `draft` (None, or the number of the stage and the index in it of the completion that stood in the prompt, or of
+      one that comes from an earlier step its `text`, `reward` and `step`) and
       `completions`, each with `text`, `tokens` (how many), `ended`, `reward`, `rewards` (by function, None where one
       does not apply), `right`, `parsed`, `reason` and `advantage`.
     """
@@ -55,7 +56,9 @@ def _stage(p: int, stage: Stage, text: Callable[[list[int]], str]) -> dict[str, 
         }
         for g in range(count)
     ]
-    place = [draft.stage, draft.index] if draft else None
+    place: Any = [draft.stage, draft.index] if draft else None
+    if draft and draft.step is not None:
+        place = {"text": text(draft.tokens), "reward": draft.reward, "step": draft.step}
     return {"stage": stage.number, "draft": place, "completions": completions}
 
 
@@ -63,7 +66,9 @@ def shown(record: Mapping[str, Any]) -> dict[str, Any]:
     """The chosen draft and the first trained completion of a record, for a table of samples."""
     stages = {stage["stage"]: stage for stage in record["stages"]}
     last = record["stages"][-1]
-    draft = stages[last["draft"][0]]["completions"][last["draft"][1]] if last["draft"] else None
+    draft = last["draft"]
+    if isinstance(draft, list):
+        draft = stages[draft[0]]["completions"][draft[1]]
     return {
         "question": record["question"],
         "gold": record["gold"],

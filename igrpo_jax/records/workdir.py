@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.config import Config, fields, to_dict
+from igrpo_jax.edges.printable import printable
 from igrpo_jax.records.writer import replace_whole, sweep
 
 COPY = "config.copy.json"
@@ -15,14 +16,17 @@ COPY = "config.copy.json"
 
 FREE = (
     *("model.remat", "model.flash", "model.export_dtype", "data.eval", "sampling.rows"),
-    *("reward.workers", "reward.deadline", "reward.memory_mb"),
+    *("reward.workers", "reward.deadline", "reward.memory_mb", "reward.call_deadline", "reward.errors"),
+    *("judge.base_url", "judge.timeout", "judge.retries", "judge.concurrency", "judge.max_failures", "judge.cache"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
-    "train.max_skipped",
+    *("train.max_skipped", "train.max_sampled_tokens", "train.max_trained_tokens", "train.max_seconds"),
     *("train.sample_rows", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.
 
-`train.steps` is, for the learning rate's schedule follows it from there on; but a run may go on for longer.
+`train.steps` and its limits are, for the learning rate's schedule follows them from there on; but a run may go on for
+longer. So are deadlines and `reward.errors`, which say what a grading is worth that fails; without them such a run
+would have ended.
 """
 
 
@@ -53,15 +57,18 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
             f"{workdir} holds checkpoints of another experiment ({', '.join(others)}); choose another --workdir"
         )
     for change in changes:
-        print(f"resuming with a changed config: {change}")
+        print(printable(f"resuming with a changed config: {change}"))
     for change in changed_data((theirs or {}).get("data", {}), mine["data"]):
-        print(f"{'warning: not exactly the same run, ' if begun else ''}resuming with changed data: {change}")
+        warning = "warning: not exactly the same run, " if begun else ""
+        print(printable(f"{warning}resuming with changed data: {change}"))
     try:
         _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
         sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "eval.jsonl"))
         text = (json.dumps(mine, indent=2) + "\n").encode()
         for place in (workdir / COPY, path):
+            if place.exists() and not place.is_file():
+                raise ValueError(f"{place} is no plain file; move it away")  # to read a pipe would be to wait for ever
             if not place.exists() or place.read_bytes() != text:
                 replace_whole(place, text)
     except OSError as error:
@@ -81,7 +88,7 @@ def recorded(workdir: Path) -> dict[str, Any] | None:
         if not path.is_file():
             raise OSError("no file")  # to read a pipe would be to wait for ever
         record = json.loads(path.read_text(encoding="utf-8"))
-        ours = isinstance(record, dict) and isinstance(record.get("architecture"), dict)
+        ours = isinstance(record, dict) and isinstance(record.get("architecture"), dict) and _of_data(record)
         if ours and isinstance(record["config"]["model"]["source"], str) and fields(record["config"]):
             return record
     except (OSError, ValueError, RecursionError) as error:  # text that is not UTF-8 is a ValueError, too
@@ -91,6 +98,13 @@ def recorded(workdir: Path) -> dict[str, Any] | None:
     except (KeyError, TypeError):
         pass
     raise ValueError(f"{path} is not that of a run ({_guess(record)}); choose another --workdir, for runs alone")
+
+
+def _of_data(record: dict[str, Any]) -> bool:
+    """Whether what a record says of data, if anything, is a number and a fingerprint a source."""
+    data = record.get("data", {})
+    pairs = data.values() if isinstance(data, dict) else [None]
+    return all(isinstance(pair, list) and [type(value) for value in pair] == [int, str] for pair in pairs)
 
 
 def _way_back(workdir: Path) -> str:

@@ -50,16 +50,18 @@ class Writer:
                     self._size += len(data)
             self._changed.notify_all()
             caught_up = lambda: not self._waiting or self._behind
-            if not self._behind and not self._changed.wait_for(caught_up, PATIENCE):
-                self._behind = True
+            stuck = not self._behind and not self._changed.wait_for(caught_up, PATIENCE)
+            self._behind |= stuck
+        if stuck:
+            self._say_behind(next(iter(portions)), f"is not written within {PATIENCE:g} s")
 
     def close(self, seconds: float = 5.0) -> None:
-        """Waits for what is still to be written, at most so long, and says what is lost."""
+        """Waits for what is still to be written, at most so long, and says what is lost, once."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._waiting, seconds)
+            self._changed.wait_for(lambda: not self._waiting or self._closed, seconds)
+            lost = 0 if self._closed else self._lost + len(self._waiting)
             self._closed = True
             self._changed.notify_all()
-            lost = self._lost + len(self._waiting)
         if lost:
             self._say(f"warning: {lost} records could not be written and are lost")
 
@@ -82,12 +84,13 @@ class Writer:
             first, self._behind = not self._behind, True
             self._changed.notify_all()
         if first:
-            self._say(
-                f"warning: {path} cannot be written ({error.strerror}); the run goes on, and keeps up to "
-                f"{self._bound >> 20} MiB of records until there is room"
-            )
+            self._say_behind(path, f"cannot be written ({error.strerror})")
         with self._changed:
             self._changed.wait_for(lambda: self._closed, self._retry)
+
+    def _say_behind(self, path: Path, why: str) -> None:
+        kept = f"keeps up to {self._bound >> 20} MiB of records until there is room"
+        self._say(f"warning: {path} {why}; the run goes on, and {kept}")
 
     def _written(self, size: int) -> None:
         with self._changed:

@@ -2,17 +2,14 @@
 
 import math
 import numbers
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from igrpo_jax.edges.printable import printable
+from igrpo_jax.edges.printable import printable, say
 from igrpo_jax.rewards.importing import parameters
+from igrpo_jax.rewards.judge import Judge
 from igrpo_jax.rewards.own import Failed, Own
 from igrpo_jax.rewards.verdict import Verdict
 
@@ -23,7 +20,6 @@ _FIXES = {
     "memory": "needed more memory than reward.memory_mb; raise that, or load what is large when the module is imported",
 }
 _WARNED: set[tuple[str, str]] = set()
-_PATCHED = threading.RLock()
 
 
 def called(
@@ -43,16 +39,19 @@ def called(
     """
     given = _arguments(name, function, columns)
     wanted = f"it must return a list of {size} finite numbers or None, one a completion"
-    result = (
-        _apart(name, function, given, wanted, errors) if isinstance(function, Own) else _here(name, function, given)
-    )
+    if isinstance(function, Judge):
+        result = function(**given)
+    elif isinstance(function, Own):
+        result = _apart(name, function, given, wanted, errors)
+    else:
+        result = _here(name, function, given)
     if not isinstance(result, list | tuple | np.ndarray):
         raise ValueError(f"reward {name!r} returned {type(result).__name__} {str(result)[:80]!r}; {wanted}")
     if len(result) != size:
         raise ValueError(f"reward {name!r} returned {len(result)} values for {size} completions; {wanted}")
     values: list[float | None] = []
     for index, value in enumerate(result):
-        if value is None or _is_finite(value):
+        if value is None or _is_finite(value) or (isinstance(value, Verdict) and value.untold):
             values.append(value if value is None or isinstance(value, Verdict) else float(value))
             continue
         message = f"reward {name!r} returned {_short(value)} for completion {index}; {wanted}"
@@ -64,7 +63,7 @@ def called(
 
 def parameters_of(function: Callable[..., Any]) -> tuple[set[str] | None, set[str]]:
     """The names of a function's parameters, None where it takes any, and of those without a default."""
-    return function.parameters if isinstance(function, Own) else parameters(function)
+    return function.parameters if isinstance(function, Own | Judge) else parameters(function)
 
 
 def _is_finite(value: Any) -> bool:
@@ -125,50 +124,14 @@ def _warn(name: str, failed: Failed) -> None:
     if (name, failed.verdict.reason) not in _WARNED:
         _WARNED.add((name, failed.verdict.reason))
         what = printable(failed.verdict.message or failed.verdict.reason)
-        print(f"warning: reward {name!r} failed ({what}); such completions get 0 and are counted", file=sys.stderr)
+        say(f"warning: reward {name!r} failed ({what}); such completions get 0 and are counted")
 
 
 def _here(name: str, function: Callable[..., Any], given: Mapping[str, list[Any]]) -> Any:
     """What a function returns that runs in this process: a built-in one, or one that was handed over as it is."""
-    with _refused_signals() as refused:
-        try:
-            result, error = function(**given), None
-        except Exception as raised:
-            result, error = None, raised
-    if refused:
-        raise ValueError(
-            f"reward {name!r} sets a signal handler, which Python allows in the main thread only, and rewards run in "
-            "another, so what it returns is no verdict; do without: math_verify takes parse(..., parsing_timeout=None) "
-            "and verify(..., timeout_seconds=None), and the built-in reward accuracy has deadlines of its own"
-        ) from error
-    if error is not None:
+    try:
+        return function(**given)
+    except Exception as error:
         raise ValueError(
             f"reward {name!r} raised {type(error).__name__}: {error}; it must return one number or None a completion"
         ) from error
-    return result
-
-
-@contextmanager
-def _refused_signals() -> Iterator[list[int]]:
-    """The numbers of the signals whose handlers this thread tries to set inside, where Python refuses that.
-
-    A reward may swallow Python's error: recipes have `except Exception: return 0.0` around math_verify, whose timeouts
-    are alarms.
-    """
-    refused: list[int] = []
-    here = threading.current_thread()
-    if here is threading.main_thread():
-        yield refused
-        return
-
-    def noting(number: int, handler: Any) -> Any:
-        if threading.current_thread() is here:
-            refused.append(number)
-        return original(number, handler)
-
-    with _PATCHED:
-        original, signal.signal = signal.signal, noting
-        try:
-            yield refused
-        finally:
-            signal.signal = original

@@ -5,18 +5,23 @@ import re
 
 from igrpo_jax.rewards.extract import gold_text
 from igrpo_jax.rewards.normalize import MAX_LENGTH, Quantity, clean, plain, quantity
-from igrpo_jax.rewards.number import read_number, same_number
+from igrpo_jax.rewards.number import read_number, read_numeral, same_number
 from igrpo_jax.rewards.reading import Node, ReadError, TooLarge, letter_runs, read
+from igrpo_jax.rewards.reading.commands import CONSTANTS
+from igrpo_jax.rewards.reading.tokens import NAMED, SHORT_WORD
+from igrpo_jax.rewards.reading.units import same_unit
 from igrpo_jax.rewards.verdict import Verdict
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z '-]*|[A-Za-z]{3}[A-Za-z '-]*[0-9]{1,4}")  # also a date
-_NUMERAL = re.compile(r"([0-9A-F]+)(?:_(?:([0-9])|\{(?:\\text\{)?([0-9]{1,2}|[a-z]+)\}?\}))?")
-_BASES = dict(
-    zip("two three four five six seven eight nine ten eleven twelve".split(), map(str, range(2, 13)), strict=True),
-    sixteen="16",
+# Two capitals are a Roman number or a name, as three are; two letters of lower case are a product.
+_CAPITALS = re.compile(r"[A-Z]{2}(?:(?:,|;| and | or )[A-Z]{2})*")
+_NO_NAMES = "|".join(name for name, command in NAMED.items() if command[1:] in CONSTANTS)
+_ASSIGNMENT = re.compile(
+    rf"^(?!\\?(?:{_NO_NAMES})(?![A-Za-z]))\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{{[A-Za-z0-9]+\}}))?\s*=\s*"
 )
-_ASSIGNMENT = re.compile(r"^\\?[A-Za-z]+(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?\s*=\s*")
 _OPTION = re.compile(r"(?:\\(?:text|textbf|mathbf|mathrm|textrm)\s*\{\s*)?\(?([A-Z])[).:]\s*\}?\s*(?P<value>\S.*)?")
+_JOINS = re.compile(r"[,;/&|]|(?:or|and|not)(?![A-Za-z])")
+_LETTER = re.compile(r"(?<![A-Za-z0-9\\])([A-H])(?![A-Za-z0-9'])|\(([a-h])\)")
 _TIME = re.compile(r"0?([0-9]|1[0-9]|2[0-4]):([0-5][0-9])")
 
 
@@ -49,7 +54,7 @@ def compare_text(answer: str, gold: str) -> Verdict | None:
     ours, theirs = _pair(answer, gold)
     if not ours.body or not theirs.body:
         return Verdict(0.0, "parse_failed" if theirs.body else "bad_gold", answer, "empty")
-    if not _same_unit(ours.unit, theirs.unit):
+    if not same_unit(ours.unit, theirs.unit):
         return Verdict(0.0, "unequal", answer)
     a, b = plain(ours.body), plain(theirs.body)
     if a == b:
@@ -57,9 +62,9 @@ def compare_text(answer: str, gold: str) -> Verdict | None:
     same = _same_form(ours.body, theirs.body)
     if same is not None:
         return Verdict(1.0, "number", answer) if same else Verdict(0.0, "unequal", answer)
-    # As products of letters, words would equal their anagrams.
-    if _WORDS.fullmatch(a) and _WORDS.fullmatch(b) and max(len(a), len(b)) >= 3:
-        return Verdict(1.0, "exact", answer) if a.casefold() == b.casefold() else Verdict(0.0, "unequal", answer)
+    same = _same_words(a, b)
+    if same is not None:
+        return Verdict(1.0, "exact", answer) if same else Verdict(0.0, "unequal", answer)
     return None
 
 
@@ -68,7 +73,7 @@ def compare_symbolic(answer: str, gold: str) -> Verdict:
     from igrpo_jax.rewards.equality import equal
 
     ours, theirs = _pair(answer, gold)
-    if not _same_unit(ours.unit, theirs.unit):
+    if not same_unit(ours.unit, theirs.unit):
         return Verdict(0.0, "unequal", answer)
     try:
         right = read(theirs.body)
@@ -84,7 +89,9 @@ def compare_symbolic(answer: str, gold: str) -> Verdict:
         return Verdict(0.0, "too_large", answer, str(error))
     except ReadError as error:
         return Verdict(0.0, "parse_failed", answer, str(error))
-    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:  # what no rule foresaw
+    except MemoryError:
+        raise
+    except Exception as error:  # what no rule foresaw
         return Verdict(0.0, "error", answer, f"{type(error).__name__}: {error}"[:200])
     return Verdict(1.0, "symbolic", answer) if same else Verdict(0.0, "unequal", answer)
 
@@ -96,11 +103,10 @@ def gold_is_parsable(gold: object) -> bool:
     if len(gold_text(gold)) > MAX_LENGTH:
         return False
     body = quantity(clean(gold_text(gold))).body
-    text = plain(body)
-    numeral = _NUMERAL.fullmatch(body)
+    text, numeral = plain(body), read_numeral(body)
     if (
         read_number(body) is not None
-        or (numeral and _base(numeral))
+        or (numeral and numeral.base)
         or (_WORDS.fullmatch(text) and len(text.split()) <= 4)
     ):
         return True
@@ -110,7 +116,7 @@ def gold_is_parsable(gold: object) -> bool:
         return _has_meaning(read(body))
     except TooLarge:
         return True  # what is written the same way is the same
-    except (ReadError, ArithmeticError, ValueError, TypeError, RecursionError):
+    except Exception:
         return False
 
 
@@ -135,40 +141,54 @@ def _pair(answer: str, gold: str) -> tuple[Quantity, Quantity]:
 
 def _without_option(answer: str, gold: str) -> tuple[str, str]:
     """Where only one of them has an option's letter with its value, `(A) 5`, only what the other one has of it."""
-    ours, theirs = _OPTION.fullmatch(answer), _OPTION.fullmatch(gold)
+    ours, theirs = _option(answer), _option(gold)
     if ours and theirs:
         if not (ours["value"] and theirs["value"]):
             return ours[1], theirs[1]
         return (ours["value"], theirs["value"]) if ours[1] == theirs[1] else (ours[1], theirs[1])
-    if ours and ours["value"]:
-        return (ours[1] if re.fullmatch(r"\(?[A-Z]\)?", gold) else ours["value"]), gold
-    if theirs and theirs["value"]:
-        return answer, (theirs[1] if re.fullmatch(r"\(?[A-Z]\)?", answer) else theirs["value"])
-    return answer, gold
+    if ours:
+        return _part(ours, gold) or answer, gold
+    return answer, (theirs and _part(theirs, answer)) or gold
+
+
+def _option(text: str) -> re.Match[str] | None:
+    """A text that is one option and names no other."""
+    match = _OPTION.fullmatch(text)
+    value = match["value"] or "" if match else ""
+    others = {capital or small.upper() for capital, small in _LETTER.findall(value)} - {match[1] if match else ""}
+    return None if others or _JOINS.match(value) else match
+
+
+def _part(option: re.Match[str], other: str) -> str | None:
+    """An option's letter if the other answer is a letter, else its value."""
+    return option[1] if re.fullmatch(r"\(?[A-Z]\)?", other) else option["value"]
+
+
+def _same_words(answer: str, gold: str) -> bool | None:
+    """Whether two words are the same, None if they are none; as products of letters they would equal anagrams."""
+    if _CAPITALS.fullmatch(answer) and _CAPITALS.fullmatch(gold):
+        return sorted(re.findall("[A-Z]+", answer)) == sorted(re.findall("[A-Z]+", gold))
+    if not (_WORDS.fullmatch(answer) and _WORDS.fullmatch(gold)):
+        return None
+    if max(len(answer), len(gold)) < 3 and not (SHORT_WORD.fullmatch(answer) and SHORT_WORD.fullmatch(gold)):
+        return None
+    return answer.casefold() == gold.casefold()
 
 
 def _same_form(answer: str, gold: str) -> bool | None:
     """Whether two numbers, or numerals with a base, or two times of day, are the same; None if they are not both."""
-    numerals = [_NUMERAL.fullmatch(text) for text in (answer, gold)]
-    if numerals[0] and numerals[1] and _base(numerals[1]):
-        return numerals[0][1] == numerals[1][1] and _base(numerals[0]) in ("", _base(numerals[1]))
-    commas = [re.fullmatch(r"([0-9]+),(?![0-9]{3}$)([0-9]+)", text) for text in (answer, gold)]
-    if commas[0] and "." in gold and "," not in gold:  # only as a decimal comma does it mean one number
-        answer = f"{commas[0][1]}.{commas[0][2]}"
-    elif commas[1] and "." in answer and "," not in answer:
-        gold = f"{commas[1][1]}.{commas[1][2]}"
+    numerals = [read_numeral(text) for text in (answer, gold)]
+    if numerals[0] and numerals[1] and numerals[1].base:
+        left_out = numerals[0].base is None and numerals[1].digits == numerals[1].digits.upper()
+        same_base = left_out or numerals[0].base == numerals[1].base
+        return same_base and numerals[0].digits.upper() == numerals[1].digits.upper()
+    comma = re.fullmatch(r"([0-9]+),(?![0-9]{3}$)([0-9]+)", answer)
+    if comma and "." in gold and "," not in gold:  # only as a decimal comma does it mean one number
+        answer = f"{comma[1]}.{comma[2]}"
+    if re.fullmatch(r"0,[0-9]+", gold):  # two numbers, whatever the answer takes a comma for
+        return None
     times = [_TIME.fullmatch(text) for text in (answer, gold)]
     if times[0] and times[1]:
         return times[0].groups() == times[1].groups()
     ours, theirs = read_number(answer), read_number(gold)
     return None if ours is None or theirs is None else same_number(ours, theirs)
-
-
-def _base(numeral: re.Match[str]) -> str:
-    """The base that stands behind a numeral, which the question says where it is left out."""
-    base = numeral[2] or numeral[3] or ""
-    return _BASES.get(base, base)
-
-
-def _same_unit(unit: str, gold_unit: str) -> bool:
-    return not unit or not gold_unit or unit == gold_unit

@@ -2,23 +2,24 @@
 
 import difflib
 
-from igrpo_jax.config import RewardConfig
+from igrpo_jax.config import JudgeConfig, RewardConfig
 from igrpo_jax.rewards import builtin
 from igrpo_jax.rewards.builtin import Reward
+from igrpo_jax.rewards.judge import load_judge
 from igrpo_jax.rewards.own import PREPARE_SECONDS, Own
 from igrpo_jax.rewards.score import Rewards
 from igrpo_jax.rewards.workers.pool import GraderPool
 
-_BUILTIN = ("accuracy", "format", "gym", "ended")
+_BUILTIN = ("accuracy", "format", "gym", "ended", "judge")
 _OWN = "package.module:function or path/to/file.py:function"
 
 
-def load_rewards(config: RewardConfig) -> Rewards:
-    """Finds the functions that a config names: `accuracy`, `format`, `gym`, `ended`, or one of the user's own.
+def load_rewards(config: RewardConfig, judge: JudgeConfig | None = None) -> Rewards:
+    """Finds the functions that a config names: `accuracy`, `format`, `gym`, `ended`, `judge`, or one of the user's own.
 
     These are `package.module:function`, imported from `sys.path` (modules beside the config file are there) and the
     current directory, or `path/to/file.py:function`; the user's own run in a process of their own, which starts here.
-    Grader processes start at the first use.
+    Grader processes start at the first use. `judge` says whom the reward of that name asks.
 
     Raises:
       ValueError: for a name that cannot be resolved, and for weights that do not match.
@@ -36,12 +37,14 @@ def load_rewards(config: RewardConfig) -> Rewards:
             f"reward.functions names a function twice: {', '.join(config.functions)}; raise its weight instead"
         )
     pool = GraderPool(config.workers, config.deadline, config.memory_mb)
-    built_in = {name: _builtin(name, pool) for name in config.functions if ":" not in name}
+    built_in = {name: _builtin(name, pool, judge) for name in config.functions if ":" not in name}
     apart = GraderPool(1, config.call_deadline, config.memory_mb, prepare_seconds=PREPARE_SECONDS, heard=True)
     try:
         own = {name: Own(name, apart, deadline=config.call_deadline) for name in config.functions if ":" in name}
     except BaseException:
         apart.close()
+        if "judge" in built_in:
+            built_in["judge"].close()  # pyright: ignore[reportFunctionMemberAccess]
         raise
     functions = [(built_in | own)[name] for name in config.functions]
     # Metrics read rewards/<name>/mean, so the bare name is used where it is the only one.
@@ -52,7 +55,7 @@ def load_rewards(config: RewardConfig) -> Rewards:
     )
 
 
-def _builtin(name: str, pool: GraderPool) -> Reward:
+def _builtin(name: str, pool: GraderPool, judge: JudgeConfig | None) -> Reward:
     if name == "accuracy":
         return builtin.accuracy(pool)
     if name == "gym":
@@ -61,6 +64,8 @@ def _builtin(name: str, pool: GraderPool) -> Reward:
         return builtin.format_reward
     if name == "ended":
         return builtin.ended_reward
+    if name == "judge":
+        return load_judge(judge or JudgeConfig())
     close = difflib.get_close_matches(name, _BUILTIN, 1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ValueError(f"unknown reward {name!r}; {hint}built in are {', '.join(_BUILTIN)}; write your own as {_OWN}")

@@ -17,6 +17,13 @@ _NUMBER = re.compile(
     rf"|(?P<decimal>{_DECIMAL})(?:[eE](?P<exponent>[-+]?[0-9]+))?"
     r")\s*(?P<percent>%?)"
 )
+_NUMERAL = re.compile(
+    r"(?P<digits>[0-9A-Fa-f]+)(?:_(?:(?P<short>[0-9])|\{(?:\\text\{)?(?P<long>[0-9]{1,2}|[a-z]+)\}?\}))?"
+)
+_BASES = dict(
+    zip("two three four five six seven eight nine ten eleven twelve".split(), map(str, range(2, 13)), strict=True),
+    sixteen="16",
+)
 
 
 class Number(NamedTuple):
@@ -57,6 +64,39 @@ def read_number(text: str) -> Number | None:
     value = -value if match["sign"] == "-" else value
     decimal = "." in text or "exponent" in part or "comma" in part
     return Number(value, bool(match["percent"]), decimal and "repeated" not in part)
+
+
+class Numeral(NamedTuple):
+    """Digits as they were written, and the base that stands behind them, None if there is none."""
+
+    digits: str
+    base: int | None
+
+
+def read_numeral(text: str) -> Numeral | None:
+    r"""Reads digits with or without a base: `204_5`, `2a_{16}`, `101_{\text{two}}`; None for anything else.
+
+    A subscript that cannot be the digits' base is none, and one letter with a subscript is a name.
+    """
+    match = _NUMERAL.fullmatch(text)
+    if match is None:
+        return None
+    digits, base = match["digits"], match["short"] or match["long"]
+    if base is None:
+        return Numeral(digits, None)
+    base = _BASES.get(base, base)
+    is_name = digits.isalpha() and len(digits) == 1
+    if is_name or not base.isdecimal() or in_base(digits, int(base)) is None:
+        return None
+    return Numeral(digits, int(base))
+
+
+def in_base(digits: str, base: int) -> int | None:
+    """The number that digits are in a base from 2 to 36, None if they are none."""
+    try:
+        return int(digits, base) if 2 <= base <= 36 else None
+    except ValueError:
+        return None
 
 
 def _value(part: dict[str, str], comma: str | None, exponent: int) -> Fraction | None:

@@ -1,11 +1,13 @@
 r"""Finds the last expression of a text without a box: a formula between `$`, or a number and what it is part of."""
 
 import re
+from collections import deque
 from typing import NamedTuple
 
 from igrpo_jax.rewards.normalize import clean, quantity
 from igrpo_jax.rewards.reading import ReadError, read
 from igrpo_jax.rewards.reading.tokens import NAMED
+from igrpo_jax.rewards.reading.units import UNIT_NAMES, unit_behind
 
 _NUMBER = re.compile(
     r"(?:(?<![0-9A-Za-z)\]}])[-\u2212](?:\\?\$)?)?"  # a sign, unless it is a minus between two things
@@ -27,6 +29,9 @@ _PIECE = re.compile(
 _MAX_LENGTH = 300
 _TIMES = {r"\times", r"\cdot", r"\div", r"\ast"}
 _UNIT_LETTERS = set("mgshlLkKMBCFN")
+_CURRENCIES = ("\u20ac", "\u00a3")
+_LONGEST_UNIT, _MAX_POWERS = 20, 5
+_POWER_OF_UNIT = re.compile(rf"(?:{UNIT_NAMES})\^\{{?$", re.IGNORECASE)
 
 
 class Piece(NamedTuple):
@@ -39,12 +44,12 @@ class Piece(NamedTuple):
 
 
 def last_expression(text: str) -> str | None:
-    r"""The last expression of a text as it is written there, without a currency sign.
+    r"""The last expression of a text as it is written there, with its unit, without a dollar sign.
 
     That is the last formula in `$...$`, `\(...\)` or `\[...\]`, or, behind it, the last number: with thousands
     separators, decimals, sign, fraction, percent and exponent. A number that is part of a larger expression, such as
     `(4, 6)`, `2\sqrt{5}` or `x^2+1`, is no answer; the expression is, from its last `=` on. A letter or word alone
-    counts only if there is no number.
+    counts only if there is no number. Words that are no known units are left out.
 
     >>> last_expression("it is at (4, 6).")
     '(4, 6)'
@@ -53,13 +58,27 @@ def last_expression(text: str) -> str | None:
     """
     formula = _last_formula(text)
     start = 0 if formula is None else formula[1]
-    last = None
-    for match in _NUMBER.finditer(text, start):
-        last = match
-    if last is not None:
-        number = re.sub(r"\\?\$", "", last[0]).replace("\u2212", "-").strip()
-        return _around(text, start, last) or number
-    return None if formula is None else formula[2]
+    last = _last_number(text, start)
+    if last is None:
+        return None if formula is None else formula[2] + (unit_behind(text, formula[1]) if formula[1] else "")
+    found, end = _around(text, start, last) or (_number(text, last), last.end())
+    return found + unit_behind(text, end)
+
+
+def _last_number(text: str, start: int) -> re.Match[str] | None:
+    """The last number that is no power of a unit."""
+    end = len(text)
+    for _ in range(_MAX_POWERS):
+        found = deque(_NUMBER.finditer(text, start, end), maxlen=1)
+        if not found or not _POWER_OF_UNIT.search(text, max(start, found[0].start() - _LONGEST_UNIT), found[0].start()):
+            return found[0] if found else None
+        end = found[0].start()
+    return None
+
+
+def _number(text: str, number: re.Match[str]) -> str:
+    before = text[: number.start()][-1:]
+    return before * (before in _CURRENCIES) + re.sub(r"\\?\$", "", number[0]).replace("\u2212", "-").strip()
 
 
 def whole_expression(text: str) -> str | None:
@@ -115,8 +134,8 @@ def _result(content: str) -> str:
     return content.strip().rstrip(".,;:").strip()
 
 
-def _around(text: str, start: int, number: re.Match[str]) -> str | None:
-    """The expression around a number if it is more than a number."""
+def _around(text: str, start: int, number: re.Match[str]) -> tuple[str, int] | None:
+    """The expression around a number if it is more than a number, and where it ends."""
     first = max(text.rfind("\n", start, number.start()) + 1, start, number.start() - _MAX_LENGTH)
     last = text.find("\n", number.end())
     last = min(len(text) if last < 0 else last, number.end() + _MAX_LENGTH)
@@ -139,7 +158,9 @@ def _around(text: str, start: int, number: re.Match[str]) -> str | None:
     if not kinds or not _is_more(kinds):
         return None
     found = text[kinds[0].start : kinds[-1].end].strip()
-    return None if _NUMBER.fullmatch(found) or len(found) > _MAX_LENGTH or not _is_readable(found) else found
+    if _NUMBER.fullmatch(found) or len(found) > _MAX_LENGTH or not _is_readable(found):
+        return None
+    return found, kinds[-1].end
 
 
 def _joins(pieces: list[Piece], new: int, near: int) -> bool:

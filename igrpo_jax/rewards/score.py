@@ -1,7 +1,9 @@
 """Several rewards as one: calls them, checks what they return, and adds them up."""
 
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -9,8 +11,9 @@ import numpy as np
 
 from igrpo_jax.rewards.builtin import Reward
 from igrpo_jax.rewards.calls import LARGEST, called, parameters_of
-from igrpo_jax.rewards.verdict import Verdict
-from igrpo_jax.rewards.workers.pool import GraderPool
+from igrpo_jax.rewards.judge import Judge
+from igrpo_jax.rewards.verdict import Verdict, filled
+from igrpo_jax.rewards.workers.pool import Closed, GraderPool
 
 VERIFIERS = ("accuracy", "gym")
 """Functions that say whether an answer is right, by name, the one that decides first; 1 is right, less is not."""
@@ -28,7 +31,8 @@ class Scores(NamedTuple):
       parsed: the answer read from each completion, by the first function that gives a verdict of it.
       reasons: why, in the words of `igrpo_jax.rewards.verdict.REASONS`, by that function; empty if there is none.
       timeouts: int32[n]; how many functions' verdicts ran into the deadline.
-      errors: int32[n]; how many functions' verdicts are errors or ran out of memory.
+      errors: int32[n]; how many functions' verdicts are errors, ran out of memory, or are missing for the judge failed.
+      counts: float32[n] by name, numbers that functions count of each completion, like a judge's tokens.
     """
 
     total: np.ndarray
@@ -37,6 +41,7 @@ class Scores(NamedTuple):
     reasons: list[str]
     timeouts: np.ndarray
     errors: np.ndarray
+    counts: dict[str, np.ndarray] = {}  # noqa: RUF012, never changed
 
     def right(self) -> tuple[str, np.ndarray]:
         """What decides which completions are right, and bool[n], which are.
@@ -55,9 +60,16 @@ class Scores(NamedTuple):
         """Those of completions start to stop."""
         rows = slice(start, stop)
         each = {name: values[rows] for name, values in self.each.items()}
+        counts = {name: values[rows] for name, values in self.counts.items()}
         return Scores(
-            self.total[rows], each, self.parsed[rows], self.reasons[rows], self.timeouts[rows], self.errors[rows]
-        )
+            self.total[rows], each, self.parsed[rows], self.reasons[rows], self.timeouts[rows], self.errors[rows],
+            counts,
+        )  # fmt: skip
+
+    def plus(self, name: str, values: np.ndarray) -> "Scores":
+        """These and one more reward of every completion."""
+        total = (self.total + values).astype(np.float32)
+        return self._replace(total=total, each=self.each | {name: values.astype(np.float32)})
 
     @staticmethod
     def join(parts: Sequence["Scores"]) -> "Scores":
@@ -69,6 +81,7 @@ class Scores(NamedTuple):
             reasons=[reason for part in parts for reason in part.reasons],
             timeouts=np.concatenate([part.timeouts for part in parts]),
             errors=np.concatenate([part.errors for part in parts]),
+            counts={name: np.concatenate([part.counts[name] for part in parts]) for name in parts[0].counts},
         )
 
 
@@ -95,6 +108,7 @@ class Rewards:
     ):
         self._functions, self._weights, self._errors = dict(functions), tuple(weights), errors
         self._pools = [pool] if apart is None else [pool, apart]
+        self._turn, self._closed = threading.Lock(), False
 
     def __enter__(self) -> "Rewards":
         return self
@@ -105,17 +119,25 @@ class Rewards:
         self.close()
 
     @property
+    def waits(self) -> bool:
+        """Whether a judge is asked, so that calls should be made side by side."""
+        return any(isinstance(function, Judge) for function in self._functions.values())
+
+    @property
     def needed(self) -> set[str]:
         """The columns of the data that some function cannot do without."""
         return set().union(*(parameters_of(function)[1] for function in self._functions.values())) - set(GIVEN)
 
     def close(self) -> None:
-        """Ends the grader processes, also while another thread waits for them; its call then raises."""
-        for pool in self._pools:
-            pool.close()
+        """Ends the grader processes and judges, also while another thread waits for them; its call then raises."""
+        self._closed = True
+        for closing in [*self._pools, *(one for one in self._functions.values() if isinstance(one, Judge))]:
+            closing.close()
 
     def score(self, prompts: Sequence[Any], completions: Sequence[str], columns: Mapping[str, Sequence[Any]]) -> Scores:
-        """Rewards n completions.
+        """Rewards n completions; any thread may ask, and only judges work for several at once.
+
+        A completion that a judge has not graded counts, in the sum, as the others of its prompt do on average.
 
         Args:
           prompts: the prompt of each completion.
@@ -129,18 +151,17 @@ class Rewards:
             sum is beyond float32.
         """
         everything = {**columns, "prompts": prompts, "completions": completions}
-        results = {
-            name: called(name, function, everything, len(completions), errors=self._errors)
-            for name, function in self._functions.items()
-        }
+        results = self._results(everything, len(completions))
         each = {name: np.array([math.nan if v is None else v for v in result]) for name, result in results.items()}
         stacked = np.stack(list(each.values()))
-        if len(completions) and (nowhere := np.isnan(stacked).all(axis=0)).any():
+        untold = np.array([any(_untold(v) for v in row) for row in zip(*results.values(), strict=True)], bool)
+        if len(completions) and (nowhere := np.isnan(stacked).all(axis=0) & ~untold).any():
             raise ValueError(
                 f"no reward applies to completion {int(nowhere.argmax())}: {', '.join(results)} returned None for it; "
                 "add a reward function that applies to every row, or drop such rows from the data"
             )
-        total = np.asarray(self._weights, np.float64) @ np.nan_to_num(stacked)
+        told = np.stack([_in_the_sum(result, prompts) for result in results.values()])
+        total = np.asarray(self._weights, np.float64) @ told
         if len(beyond := np.flatnonzero(~(np.abs(total) <= LARGEST))):
             values = ", ".join(f"{name} {result[beyond[0]]}" for name, result in results.items())
             raise ValueError(
@@ -154,10 +175,46 @@ class Rewards:
             parsed=parsed,
             reasons=reasons,
             timeouts=_count(results.values(), len(completions), "timeout"),
-            errors=_count(results.values(), len(completions), "error", "memory"),
+            errors=_count(results.values(), len(completions), "error", "memory", "judge_failed"),
+            counts=_counts(results),
         )
 
     __call__ = score
+
+    def _results(self, everything: Mapping[str, Sequence[Any]], size: int) -> dict[str, list[float | None]]:
+        """What each function returns; judges come last, for they only wait, and nobody waits for them here."""
+        results: dict[str, list[float | None]] = {}
+        for waits in (False, True):
+            with nullcontext() if waits else self._turn:
+                if self._closed:
+                    raise Closed("the rewards were closed while they were asked for")
+                for name, function in self._functions.items():
+                    if isinstance(function, Judge) is waits:
+                        results[name] = called(name, function, everything, size, errors=self._errors)
+        return {name: results[name] for name in self._functions}
+
+
+def _untold(value: float | None) -> bool:
+    return isinstance(value, Verdict) and value.untold
+
+
+def _in_the_sum(result: Sequence[float | None], prompts: Sequence[Any]) -> np.ndarray:
+    """One function's part of the sum: 0 where it does not apply, the mean of its like where it cannot tell."""
+    if not any(map(_untold, result)):
+        return np.array([0.0 if value is None else value for value in result], np.float64)
+    applies = [(value, prompt) for value, prompt in zip(result, prompts, strict=True) if value is not None]
+    values = iter(filled(*zip(*applies, strict=True)))
+    return np.array([0.0 if value is None else next(values) for value in result], np.float64)
+
+
+def _counts(results: Mapping[str, list[float | None]]) -> dict[str, np.ndarray]:
+    """What functions count, by `function/what`."""
+    counts = {}
+    for function, values in results.items():
+        counted = [value.counts if isinstance(value, Verdict) else {} for value in values]
+        for name in dict.fromkeys(name for one in counted for name in one):
+            counts[f"{function}/{name}"] = np.array([one.get(name, 0) for one in counted], np.float32)
+    return counts
 
 
 def _explained(results: list[list[float | None]]) -> tuple[list[str | None], list[str]]:

@@ -6,9 +6,9 @@ have drawn. Which slot draws what is decided in `igrpo_jax.sampling.assignment`.
 
 import itertools
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +66,7 @@ class Call(NamedTuple):
     stop_ids: Int[np.ndarray, " stops"]
     settings: SamplingConfig
     text: Text
-    follow: Callable[[list[tuple[Request, Samples]]], Future[list[Request]]]
+    follow: Callable[[list[tuple[Request, Samples]]], list[Future[list[Request]]]]
     pause: Callable[[], None] = lambda: None
 
 
@@ -99,7 +99,7 @@ class Flight:
         self.numbers = itertools.count()
         self.unfinished: dict[int, Collected] = {}
         self.waiting: list[Task] = []
-        self.following: deque[Future[list[Request]]] = deque()
+        self.following: list[Future[list[Request]]] = []
         self.slots = [Slot()] * pool.slots
         self.active = np.zeros((pool.slots, pool.lanes), bool)
         self.lengths = np.zeros((pool.slots, pool.lanes), np.int32)
@@ -115,8 +115,8 @@ class Flight:
         self.ask(requests)
         while True:
             self.call.pause()
-            for _ in range(self.arrived()):
-                self.ask(self.following.popleft().result())
+            for promise in self.arrived():
+                self.ask(promise.result())
             started = time.perf_counter()
             self.admit()
             if self.busy():
@@ -129,17 +129,22 @@ class Flight:
             else:
                 return Usage(self.tokens, self.row_steps, self.seconds, self.waited)
 
-    def arrived(self) -> int:
-        """How many of the promises in `following` are kept, in order: the same number in every process of the run."""
+    def arrived(self) -> list[Future[list[Request]]]:
+        """Takes the promises that are kept out of `following`: the same ones in every process of the run."""
         if not self.following:
-            return 0
-        return self.call.layout.agree(sum(1 for _ in itertools.takewhile(Future.done, self.following)))
+            return []
+        kept = self.call.layout.agree(sum(promise.done() << i for i, promise in enumerate(self.following)))
+        promises, self.following = self.following, []
+        for i, promise in enumerate(promises):
+            if not kept >> i & 1:
+                self.following.append(promise)
+        return [promise for i, promise in enumerate(promises) if kept >> i & 1]
 
     def wait(self) -> None:
-        """Waits until the first promise is kept, as the first process sees it, or the run is to leave."""
-        while not self.call.layout.agree(int(self.following[0].done())):
+        """Waits until some promise is kept, as the first process sees it, or the run is to leave."""
+        while not self.call.layout.agree(int(any(map(Future.done, self.following)))):
             self.call.pause()
-            wait([self.following[0]], timeout=WAIT)
+            wait(self.following, timeout=WAIT, return_when=FIRST_COMPLETED)
 
     def busy(self) -> dict[int, Task]:
         """The tasks that slots draw, by slot."""
@@ -266,8 +271,7 @@ class Flight:
             which = f"prompt {request.index} (stage {request.stage})" if request else "a prompt"
             raise ValueError(
                 f"token {lengths[slot, lane]} of a completion of {which} cannot be drawn: the model's logits are NaN "
-                "or infinite; compute with --model.dtype float32, or go back to a checkpoint before the weights broke "
-                "and lower optim.learning_rate"
+                "or infinite; begin in another --workdir with --model.dtype float32 or a lower optim.learning_rate"
             )
 
     def halt(self) -> None:
@@ -305,4 +309,4 @@ class Flight:
                 samples = collected.samples(call.stop_ids, call.settings.stop_strings, call.text)
                 finished.append((collected.request, samples))
         if finished:
-            self.following.append(call.follow(finished))
+            self.following += call.follow(finished)

@@ -154,6 +154,10 @@ class Programs:
         self._model, self._layout, self._pool = model, layout, pool
         self.prefill = wrap("prefill", jax.jit(model.prefill))
         self._empty = wrap("empty", jax.jit(self._empty_caches))
+        prompts = jax.ShapeDtypeStruct((pool.slots, 1), np.int32), jax.ShapeDtypeStruct((pool.slots,), np.int32)
+        # Once, and not in `idle`: JAX keeps what `eval_shape` traces, 50 objects a call.
+        self._hidden = jax.eval_shape(model.prefill, view, *prompts)[0]
+        self._words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
         state = self.idle(view)
         places = jax.tree.map(lambda x: x.sharding, state)
         admitting = jax.jit(
@@ -178,16 +182,13 @@ class Programs:
         """Idle slots, with room for the shortest prompts and completions."""
         pool, rows = self._pool, self._layout.rows
         prefix, cache = self._empty(view)
-        prompts = jax.ShapeDtypeStruct((pool.slots, 1), np.int32), jax.ShapeDtypeStruct((pool.slots,), np.int32)
-        hidden = jax.eval_shape(self._model.prefill, view, *prompts)[0]
-        words = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
         shape = (pool.slots, pool.lanes)
         text = (*shape, pool.completions[-1])
         return Slots(
             prefix=prefix,
             cache=cache,
-            first=rows(np.zeros(hidden.shape, hidden.dtype)),
-            keys=rows(np.zeros((*shape, *words), np.uint32)),
+            first=rows(np.zeros(self._hidden.shape, self._hidden.dtype)),
+            keys=rows(np.zeros((*shape, *self._words), np.uint32)),
             active=rows(np.zeros(shape, bool)),
             last=rows(np.zeros(shape, np.int32)),
             lengths=rows(np.zeros(shape, np.int32)),

@@ -35,6 +35,7 @@ class Sampler:
         stop_ids: Sequence[int],
         decode: Callable[[Sequence[int]], str],
         pause: Callable[[], None] = lambda: None,
+        followers: int = 1,
     ):
         """Wraps the model's functions.
 
@@ -46,13 +47,16 @@ class Sampler:
           stop_ids: token ids that end a completion, at most `MAX_STOP_IDS`.
           decode: text of token ids, used to find stop strings.
           pause: called between programs; raises where the run is to leave.
+          followers: threads in which `follow` is called. With several each finished request has a call of its own, so
+            that one which waits in it, for a judge say, keeps no other waiting. Not in a run of several processes:
+            there what follows must come in one order everywhere.
 
         Raises:
           ValueError: too many stop ids, or none.
         """
         self._model, self._layout, self._pool, self._text = model, layout, pool, decode
         self._seed = layout.everywhere(jax.random.key(seed))
-        self._pause = pause
+        self._pause, self._followers = pause, followers
         self._stops = padded_stops(stop_ids)
         self._programs: Programs | None = None
 
@@ -72,8 +76,8 @@ class Sampler:
           requests: prompts, and how many completions of each.
           step: training step, part of the random key.
           settings: temperature, truncation, length and stop strings; no value of them compiles anything.
-          follow: gets finished requests, in a thread of its own while others are decoded, and returns those that
-            follow from them. What it raises is raised here.
+          follow: gets finished requests, in another thread while others are decoded, in up to `followers` at once, and
+            returns those that follow from them. What it raises is raised here.
 
         Returns:
           How the time was spent; the samples themselves go to `follow`.
@@ -93,17 +97,21 @@ class Sampler:
             np.float32(settings.min_p),
         )  # fmt: skip
         truncation, stops, on_step = self._layout.everywhere((truncation, self._stops, np.int32(step)))
-        thread = ThreadPoolExecutor(1, thread_name_prefix="follow")
+        threads = ThreadPoolExecutor(self._followers, thread_name_prefix="follow")
         call = Call(
             programs=self._programs, layout=self._layout, pool=self._pool, view=view, seed=self._seed, step=on_step,
             truncation=truncation, stops=stops, stop_ids=self._stops, settings=settings, text=self._text,
-            follow=lambda finished: thread.submit(follow, finished), pause=self._pause,
+            follow=lambda finished: [threads.submit(follow, some) for some in self._apart(finished)], pause=self._pause,
         )  # fmt: skip
         try:
             return Flight(call).run(requests)
         finally:
             # Not awaited: after an error, or where the run is to leave, a reward may never return.
-            thread.shutdown(wait=False, cancel_futures=True)
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    def _apart(self, finished: list[tuple[Request, Samples]]) -> list[list[tuple[Request, Samples]]]:
+        """Finished requests by the calls of `follow` that they go to."""
+        return [finished] if self._followers == 1 else [[one] for one in finished]
 
     def complete(
         self,

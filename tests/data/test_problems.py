@@ -30,6 +30,12 @@ def test_batches_and_evaluation_sets_share_no_question(capsys):
     assert "kept 324 of 324" in capsys.readouterr().out
 
 
+def test_what_is_evaluated_leaves_the_prompts_of_training_as_they_are():
+    longer = "arithmetic:sum?split=test&limit=3&min_sum_operand=10000&max_sum_operand=10100"
+    alone, beside = load(), load(eval=(longer,))
+    assert beside.longest_prompt > alone.longest_prompt == alone.longest_trained == beside.longest_trained > 0
+
+
 def test_two_sets_of_one_name_need_a_label():
     with pytest.raises(ValueError, match=r"two evaluation sets are called arithmetic_mix; .* label="):
         load(eval=(TEST, TEST))

@@ -27,16 +27,17 @@ class Array:
 
 
 class Disk:
-    """Checkpoints that remember what was saved."""
+    """Checkpoints that remember what was saved; `failure` is why nothing of it is on disk."""
 
-    def __init__(self):
-        self.saved, self.waited = [], 0
+    def __init__(self, failure=None):
+        self.saved, self.failure, self.finished = [], failure, 0
 
     def save(self, step, state):
         self.saved.append(step)
 
-    def wait(self):
-        self.waited += 1
+    def finish(self):
+        self.finished += 1
+        return self.failure
 
 
 class Exit:
@@ -69,7 +70,8 @@ def until(true) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_loop_at_its_next_safe_point_and_what_is_completed_is_saved_once(number, capfd):
-    exit, disk, stop = Exit(), Disk(), Stop(leave=Exit())
+    exit, disk = Exit(), Disk()
+    stop = Stop(leave=exit)
     with stop.listening(), stop.keeping(disk):
         stop.hold(6, [Array()], saved=True)
         stop.check()
@@ -80,8 +82,65 @@ def test_a_signal_ends_the_loop_at_its_next_safe_point_and_what_is_completed_is_
             stop.check()
         stop.save_last()
         stop.save_last()
-    assert disk.saved == [7] and exit.status is None
+    assert disk.saved == [7] and disk.finished == 1 and not exit.happened.is_set()
     assert f"{number.name}: saving and leaving within 30 s" in capfd.readouterr().err
+
+
+def raise_it(error):
+    raise error
+
+
+FULL = "step 3 could not be saved (disk full)"
+
+
+def test_a_last_save_that_fails_is_not_said_to_be_saved(capfd):
+    disk, stop = Disk(FULL), Stop()
+    with stop.keeping(disk):
+        stop.hold(3, [Array()])
+        with pytest.raises(
+            ValueError, match=r"step 3 could not be saved \(disk full\), the last one before leaving; make"
+        ):
+            stop.save_last()
+    assert "saved after" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("failure", [FULL, OSError("disk full\nand more")])
+def test_a_last_save_that_fails_beside_a_loop_that_hangs_ends_with_another_status(failure, capfd):
+    exit, disk = Exit(), Disk(failure)
+    if isinstance(failure, OSError):
+        disk.save = lambda step, state: raise_it(failure)
+    stop = Stop(grace=1.0, leave=exit)
+    with stop.listening(), stop.keeping(disk):
+        stop.hold(3, [Array()])
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert exit.happened.wait(PATIENCE)
+    said = capfd.readouterr().err
+    assert exit.status == 2 and "error: step 3 could not be saved (disk full), from beside" in said
+    assert "saved after" not in said and "and more" not in said
+
+
+def test_what_is_open_is_closed_before_the_process_is_gone_the_last_one_first(capfd):
+    closed, exit = [], Exit()
+    stop = Stop(leave=lambda status: (closed.append("gone"), exit(status)))
+    stop.at_exit(lambda: closed.append("lease"))
+    stop.at_exit(lambda: 1 / 0)
+    stop.at_exit(lambda: closed.append("records"))
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert exit.happened.wait(PATIENCE)
+    assert closed == ["records", "lease", "gone"]
+    assert "warning: not all was closed (division by zero)" in capfd.readouterr().err
+
+
+def test_what_does_not_close_holds_nobody_up():
+    over, exit = threading.Event(), Exit()
+    stop = Stop(leave=exit)
+    stop.at_exit(lambda: over.wait(10 * PATIENCE))
+    with stop.listening():
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert exit.happened.wait(PATIENCE)
+    over.set()
+    assert exit.status == RESUME
 
 
 def test_handlers_are_put_back():
@@ -116,7 +175,7 @@ def test_a_loop_that_hangs_is_left_with_its_last_state_saved(capfd):
         stop.hold(3, [Array()])
         os.kill(os.getpid(), signal.SIGTERM)
         assert exit.happened.wait(PATIENCE)  # the main thread is busy with this
-    assert (exit.status, disk.saved, disk.waited) == (RESUME, [3], 1)
+    assert (exit.status, disk.saved, disk.finished) == (RESUME, [3], 1)
     assert "saved after step 3, from beside what still runs" in capfd.readouterr().err
 
 
@@ -144,7 +203,7 @@ def test_a_state_that_is_being_updated_is_waited_for_and_not_saved():
 def test_a_save_that_hangs_is_left_when_the_grace_is_over(capfd):
     exit, disk = Exit(), Disk()
     over = threading.Event()
-    disk.wait = lambda: over.wait(PATIENCE)
+    disk.finish = lambda: over.wait(PATIENCE)
     stop = Stop(grace=1.0, leave=exit)
     with stop.listening(), stop.keeping(disk):
         stop.hold(3, [Array()])
@@ -210,5 +269,57 @@ def test_processes_save_from_beside_only_what_all_have_completed(in_threads):
         return in_threads(len(steps), lambda i: Processes(i, len(steps), store).meet(steps[i], 1.0))
 
     assert meeting([4, 4, 4]) == [True] * 3
-    assert not all(meeting([4, 5]))
+    assert meeting([4, 5]) == [False, False]
     assert Processes(0, 2, Store()).meet(4, 0.05) is False
+
+
+class Meeting:
+    """Other processes that are at other steps when they are first asked, and say so when `asked` has been called."""
+
+    count = 2
+
+    def __init__(self, answers, asked=lambda step: None):
+        self.answers, self.asked, self.steps = list(answers), asked, []
+
+    def agree(self, value):
+        return value
+
+    def tell(self, reason):
+        pass
+
+    def told(self):
+        return ""
+
+    def completed(self, step):
+        pass
+
+    def meet(self, step, seconds):
+        self.steps.append(step)
+        self.asked(step)
+        return self.answers.pop(0)
+
+
+def test_a_thread_that_saves_beside_the_loop_waits_for_the_others_and_saves_what_they_met_on(capfd):
+    exit, disk = Exit(), Disk()
+    stop = Stop(grace=PATIENCE, leave=exit)
+    others = Meeting([False, False, True], asked=lambda step: stop.hold(step + 1, [Array()]))
+    stop.join(others)
+    with stop.listening(), stop.keeping(disk):
+        stop.hold(3, [Array()])
+        stop.ask("SIGTERM")
+        stop._asked -= PATIENCE * 0.6
+        assert exit.happened.wait(PATIENCE)
+    # At 5 all have met; by then this process holds 6.
+    assert others.steps == [3, 4, 5] and disk.saved == [5] and exit.status == RESUME
+    assert "saved after step 5" in capfd.readouterr().err
+
+
+def test_processes_that_never_come_to_the_same_step_save_nothing(capfd):
+    exit, disk = Exit(), Disk()
+    stop = Stop(grace=1.0, leave=exit)
+    stop.join(Meeting([False] * 1000))
+    with stop.listening(), stop.keeping(disk):
+        stop.hold(3, [Array()])
+        stop.ask("SIGTERM")
+        assert exit.happened.wait(PATIENCE)
+    assert (exit.status, disk.saved) == (RESUME, []) and "saved after" not in capfd.readouterr().err

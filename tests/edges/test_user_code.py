@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from igrpo_jax.config import Config, OptimConfig, RewardConfig, TrainConfig
+from igrpo_jax.config import (
+    AlgorithmConfig,
+    Config,
+    DataConfig,
+    OptimConfig,
+    PromptConfig,
+    RewardConfig,
+    TrainConfig,
+    to_dict,
+)
 from igrpo_jax.edges import user_code
 from igrpo_jax.edges.user_code import load_config, path_of, run_file
 from igrpo_jax.rewards import load_rewards
@@ -49,7 +58,7 @@ MISTAKES = [
     ("Config(optim=OptimConfig(learning_rate='1e-6'))", ": optim.learning_rate is '1e-6'; it must be a number"),
     ("Config(algorithm=AlgorithmConfig(loss_type='grop'))", ": algorithm.loss_type is 'grop'; it must be one of grpo"),
     ("Config(algorithm=AlgorithmConfig(epsilon_high='x'))", ": algorithm.epsilon_high is 'x'; it must be a number or"),
-    ("Config(algorithm=AlgorithmConfig(scale_rewards='no'))", ": algorithm.scale_rewards is 'no'; it must be True"),
+    ("Config(algorithm=AlgorithmConfig(scale_rewards='no'))", ": algorithm.scale_rewards is 'no'; it must be one of"),
     ("Config(prompt=PromptConfig(system=None))", ": prompt.system is None; it must be text"),
     (r"Config(prompt=PromptConfig(system='\ud83d'))", r": prompt.system is '\ud83d', which holds half a character"),
 ]  # fmt: skip
@@ -66,16 +75,30 @@ for name in json.load(sys.stdin):
 """
 
 
-def test_mistakes_are_one_line_with_the_file(tmp_path):
-    """In another process: in this one dataclasses check their types themselves."""
-    paths = [tmp_path / f"c{number}.py" for number in range(len(MISTAKES))]
-    for path, (body, _) in zip(paths, MISTAKES, strict=True):
+def said_of(bodies, folder):
+    """What is said of config files that return these, and the files.
+
+    In another process: in this one dataclasses check their types themselves.
+    """
+    paths = [folder / f"c{number}.py" for number in range(len(bodies))]
+    for path, body in zip(paths, bodies, strict=True):
         path.write_text(HEAD + body)
     names, root = json.dumps([str(path) for path in paths]), Path(user_code.__file__).parents[2]
     command = [sys.executable, "-c", PRINTED]
     done = subprocess.run(command, input=names, capture_output=True, text=True, cwd=root, check=True)
     said = done.stdout.splitlines()
     assert not done.stderr and len(said) == len(paths)
+    return said, paths
+
+
+def test_what_scale_rewards_once_was_is_read_as_what_it_is_now(tmp_path):
+    bodies = [f"Config(algorithm=AlgorithmConfig(scale_rewards={value}))" for value in ("True", "False", "'batch'")]
+    said, _ = said_of(bodies, tmp_path)
+    assert [line.partition("scale_rewards=")[2].split("'")[1] for line in said] == ["group", "none", "batch"]
+
+
+def test_mistakes_are_one_line_with_the_file(tmp_path):
+    said, paths = said_of([body for body, _ in MISTAKES], tmp_path)
     wanted = [f"{path}{phrase}" for path, (_, phrase) in zip(paths, MISTAKES, strict=True)]
     assert [line[: len(start)] for line, start in zip(said, wanted, strict=True)] == wanted
 
@@ -160,3 +183,35 @@ def test_other_files_are_not_run(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=r"config.json is no Python file"):
         run_file(tmp_path / "config.json")
+
+
+def test_the_config_that_a_run_has_recorded_is_a_config_file(tmp_path):
+    mine = Config(
+        seed=3,
+        data=DataConfig(eval=("file:a", "file:b")),
+        prompt=PromptConfig(chat_template_kwargs={"enable_thinking": False}),
+        algorithm=AlgorithmConfig(beta=0.25, epsilon_high=0.28),
+    )
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"config": to_dict(mine), "architecture": {}, "beside": str(tmp_path / "beside")}))
+    assert load_config(str(path), tmp_path) == mine
+    assert sys.path[-1] == str(tmp_path / "beside")
+    older = to_dict(mine)
+    del older["algorithm"]["epsilon_high"], older["eval"]
+    path.write_text(json.dumps({"config": older}))
+    assert load_config(str(path), tmp_path).algorithm == AlgorithmConfig(beta=0.25)
+    older["algorithm"]["num_draft"] = 3
+    path.write_text(json.dumps({"config": older}))
+    with pytest.raises(
+        ValueError, match=r"config.json: there is no field 'algorithm.num_draft'; did you mean 'algorith"
+    ):
+        load_config(str(path), tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"model_type": "qwen2"}', '{"config": 3}', '{"config": {}}', "\xff"])
+def test_other_json_is_no_config(text, tmp_path):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(
+        ValueError, match=r"config.json is not that of a run; name a config file, or the config.json of"
+    ):
+        load_config(str(tmp_path / "config.json"), tmp_path)

@@ -5,7 +5,6 @@ import time
 
 from igrpo_jax.rewards import compare, extract_answer
 from igrpo_jax.rewards.compare import warm_up
-from igrpo_jax.rewards.gym import forbid_eval
 from tests.hostile.corpus import FAMILIES, GOLDS, GUESSES
 
 HARMLESS = ("object.__", "sys._getframe", "builtins.id", "gc.", "time.sleep", "sys.setswitchinterval", "cpython.run")
@@ -30,7 +29,6 @@ def _hook(event: str, args: tuple) -> None:
 def prepare() -> None:
     """Imports what grading needs, then watches."""
     warm_up()
-    forbid_eval()
     for answer in _ORDINARY:
         for gold in (*_ORDINARY, *GOLDS):
             compare(answer, gold)

@@ -183,6 +183,7 @@ _ODD = (
     "$$", "5$",
     "x", "xyz" * 100, "a" * 999, "=", "==", "5==5", "5=", "=5", "5<", "<>", "5 5", ", , ,", ";;;", "()", "[]", "{}",
     r"\{\}",
+    r"5\text{ cm^2^3}", r"5\text{ cm^2x}", "5 m^2^3", r"5\mathrm{m}/", "5 per per", "5 square", r"5^\circ^\circ C",
     "(5", "5)", "(5]", "[5)", r"\emptyset", r"\forall x", r"\ldots", r"\int_0^{\infty} e^{-x} dx",
     r"\lim_{n\to\infty} n",
 )  # fmt: skip

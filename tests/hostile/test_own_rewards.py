@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -28,6 +29,12 @@ def test_one_call_in_the_main_thread_of_another_process_without_jax():
         scores = score(rewards)
         assert len(set(scores.each["process"])) == 1 and score(rewards).each["process"][0] == scores.each["process"][0]
         assert scores.each["main_thread"].tolist() == [1, 1, 1] and scores.each["without_jax"].tolist() == [0, 0, 0]
+
+
+def test_alarms_work_whichever_thread_asks():
+    with load("with_alarms") as rewards, ThreadPoolExecutor(1) as thread:
+        scores = thread.submit(score, rewards, ("the answer is 5", "6"), answer=["5", "5"]).result()
+    assert scores.total.tolist() == [1.0, 0.0]
 
 
 def test_the_whole_batch_and_any_columns():

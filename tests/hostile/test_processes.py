@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -137,6 +138,18 @@ def test_what_workers_start_ends_with_them():
         assert all(map(gone, far))
         ((worker, *far),) = pool.map(jobs.starts_far_children, [()])
     assert all(map(gone, [worker, *far]))
+
+
+@linux
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_guard_does_not_kill_who_has_the_number_of_a_reaped_worker(reaped):
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as stranger:
+        code = f"from igrpo_jax.rewards.workers import guard; guard._end_all({stranger.pid}, reaped={reaped})"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        if reaped:
+            assert stranger.poll() is None
+        stranger.send_signal(signal.SIGTERM)
+        assert stranger.wait(60) == (-signal.SIGTERM if reaped else -signal.SIGKILL)
 
 
 @linux

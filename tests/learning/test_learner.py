@@ -15,7 +15,7 @@ from igrpo_jax.learning.learner import Learner
 from igrpo_jax.learning.logprobs import completion_logprobs
 from igrpo_jax.learning.microbatches import Completions
 from igrpo_jax.learning.optimizer import TrainState, learning_rate
-from igrpo_jax.losses import igrpo_loss
+from igrpo_jax.losses import LOSS_TYPES, igrpo_loss
 from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.types import Batch
 from models import decoder
@@ -280,9 +280,10 @@ def test_terms_add_up_by_their_weights(one, stepped):
     assert both.metrics["entropy"] == pytest.approx(stepped.metrics["entropy"], rel=1e-6)
 
 
-def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one, policy, stepped):
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one, policy, stepped, loss_type):
     """With scores of its own as old and reference log-probabilities the first step is that of a single iteration."""
-    algorithm = AlgorithmConfig(num_iterations=3, beta=0.04)
+    algorithm = AlgorithmConfig(num_iterations=3, beta=0.04, loss_type=loss_type)
     updates = Updates(one.layout, policy, replace(CONFIG, algorithm=algorithm))
     state = updates.start()
     room = completions().batch._replace(old_logprobs=np.zeros((4, 4, 6)), ref_logprobs=np.zeros((4, 4, 6)))
@@ -294,7 +295,8 @@ def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one
     fill = lambda part, x: part._replace(batch=part.batch._replace(old_logprobs=x, ref_logprobs=x))
     part = bare._replace(parts=[fill(*pair) for pair in zip(bare.parts, scored, strict=True)])
     first = updates.step(part, state=state)
-    close(first.gradient, stepped.gradient, 5e-6)
+    if loss_type in ("grpo", "gspo"):  # the same gradient while all ratios are 1
+        close(first.gradient, stepped.gradient, 5e-6)
     assert first.metrics["kl"] == pytest.approx(0, abs=1e-9)
 
     with counting_compiles() as compiles:
@@ -307,7 +309,58 @@ def test_further_iterations_on_one_rollout_know_its_policy_and_the_reference(one
     assert second.metrics["loss"] == pytest.approx(float(loss), rel=1e-5, abs=1e-5)
     assert second.metrics["kl"] == pytest.approx(float(metrics["kl"]), rel=1e-4)
     assert second.metrics["kl"] > 1e-4
-    assert second.metrics["clip_ratio/region_mean"] > 0
+    assert second.metrics["clip_ratio/region_mean"] > 0 or loss_type == "gspo"
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("mesh", "rows"), [("1x1", 1), ("1x1", 3), ("4x2", 2)])
+def test_log_probabilities_of_all_completions_are_back_in_their_places(make_layout, policy, mesh, rows):
+    """Whatever the micro-batches they were scored in: their order, their shapes, what fills them up."""
+    updates, whole = Updates(make_layout(mesh), policy), completions()
+    direct = completion_logprobs(
+        decoder, policy, *map(jnp.asarray, whole[:3]), temperature=jnp.float32(TEMPERATURE), chunk=64
+    ).logprobs
+    with updates.layout.active(), jax.transfer_guard("disallow"):
+        params = updates.start().params
+        found = updates.learner.score_all(params, whole, rows=rows, temperature=TEMPERATURE)
+        with counting_compiles() as compiles:
+            updates.learner.score_all(params, completions(2), rows=rows, temperature=TEMPERATURE)
+    assert compiles.count == 0
+    own = np.arange(6) < whole.batch.lengths[..., None]
+    np.testing.assert_allclose(found, np.where(own, direct, 0), atol=2e-5)
+
+
+@pytest.mark.parametrize("loss_type", LOSS_TYPES)
+def test_masked_completions_have_no_part_in_the_update_but_count(one, policy, loss_type):
+    """Length 0 in a real group, against the whole loss with no weight at their tokens."""
+    algorithm = AlgorithmConfig(loss_type=loss_type)
+    updates, whole = Updates(one.layout, policy, replace(CONFIG, algorithm=algorithm)), completions()
+    lengths, kept = whole.batch.lengths, np.random.default_rng(5).random((4, 4)) < 0.6
+    kept[0], kept[1, :3] = False, False  # a whole group, and all of a sub-group of 2
+    batch = whole.batch._replace(
+        lengths=np.where(kept, lengths, 0), advantages=np.where(kept, whole.batch.advantages, 0).astype(np.float32)
+    )
+    term = updates.cut(whole._replace(batch=batch), rows=2)
+    assert term.dead_groups == 2 and term.real_tokens < updates.cut(whole, rows=2).real_tokens
+    got = updates.step(term)
+
+    own = np.arange(6) < np.where(kept, lengths, 0)[..., None]
+    divisor = {
+        "grpo": 16 * lengths[..., None], "gspo": 16 * lengths[..., None], "dr_grpo": 16 * 6, "dapo": own.sum(),
+        "cispo": own.sum(),
+    }[loss_type]  # fmt: skip
+    factor = jnp.asarray(own * whole.batch.advantages[..., None] / divisor, jnp.float32)
+
+    @jax.jit
+    @jax.value_and_grad
+    def plain(policy):
+        arrays = map(jnp.asarray, whole[:3])
+        scored = completion_logprobs(decoder, policy, *arrays, temperature=jnp.float32(TEMPERATURE), chunk=64)
+        return -(factor * scored.logprobs).sum()  # the policy gradient
+
+    loss, grads = plain(policy)
+    close(got.gradient, jax.tree.map(np.asarray, grads), 3e-6)
+    assert got.metrics["loss"] == pytest.approx(float(loss if loss_type == "cispo" else -factor.sum()), abs=1e-5)
 
 
 def test_a_reference_is_required_by_beta(one, policy):

@@ -146,3 +146,43 @@ def test_weights_that_are_not_finite_after_a_finite_gradient_end_the_run(policy,
         ValueError, match=r"step 10 has made weights or moments infinite or NaN.*nothing of it is saved"
     ):
         update(learner, state, experience(TWO, DEAD), **keywords)
+
+
+def without(rollout, kept):
+    """The rollout with some of its problems alone."""
+
+    def part(stage):
+        samples = Samples(*(x[kept] for x in stage.samples))
+        prompts = [stage.prompts[p] for p in kept]
+        return stage._replace(prompts=prompts, samples=samples, advantages=stage.advantages[kept])
+
+    return rollout._replace(stages=[part(stage) for stage in rollout.stages])
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.1])
+def test_problems_that_a_step_has_too_few_change_neither_loss_nor_programs(beta, policy, make_layout):
+    algorithm = AlgorithmConfig(draft_weight=0.5, beta=beta)
+    results = []
+    for missing in (0, 1):
+        learner, state, keywords = fresh(policy, make_layout, algorithm=algorithm)
+        keywords["reference"] = jax.tree.map(jnp.copy, state.params) if beta else None
+        rollout = without(experience(TWO, ONE), [0, 1])._replace(missing=missing)
+        results.append(update(learner, state, rollout, **keywords))
+    (state, metrics), (other, same) = results
+    for name in ("loss", "grad_norm", "entropy", "kl"):
+        assert metrics[name] == pytest.approx(same[name], rel=1e-5, abs=1e-6)
+    for a, b in zip(jax.tree.leaves(state.moments), jax.tree.leaves(other.moments), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert same["update/dead_fraction"] == (0 if beta else 3 / 6)  # of the 4 groups that there are one has no spread
+    with counting_compiles() as compiles:
+        update(learner, other, experience(TWO, ONE), **keywords)
+    assert compiles.count == 0
+
+
+def test_a_step_without_any_problem_makes_no_update_and_compiles_what_others_need(policy, make_layout):
+    learner, state, keywords = fresh(policy, make_layout)
+    same, metrics = update(learner, state, without(experience(TWO, ONE), [])._replace(missing=3), **keywords)
+    assert same is state and metrics["update/skipped"] == metrics["update/dead_fraction"] == 1.0
+    with counting_compiles() as compiles:
+        update(learner, state, experience(TWO, ONE), **keywords)
+    assert compiles.count == 0

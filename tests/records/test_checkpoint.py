@@ -201,9 +201,50 @@ def test_a_last_save_that_failed_is_tried_once_more_at_the_end(folder, monkeypat
     assert len(said) == 1 and not checkpoints.unsaved and names(folder) == ["4", "6"]
 
 
+def test_a_last_save_that_fails_twice_is_given_up_and_every_process_learns_why(folder, monkeypatch):
+    def no_room(folder):
+        raise OSError(28, "No space left on device")
+
+    elsewhere = [None]
+    divide = lambda name, work, items: [*work(items), *(elsewhere if name == "unsaved" else [])]
+    said = []
+    checkpoints = Checkpoints(folder, keep=2, divide=divide, say=said.append)
+    monkeypatch.setattr(checksums, "write_checksums", no_room)
+    checkpoints.save(6, STATE)
+    failure = checkpoints.finish()
+    checkpoints.close()
+    assert failure == checkpoints.unsaved == "step 6 could not be saved ([Errno 28] No space left on device)"
+    assert len(said) == 2 and names(folder) == ["2", "4"]
+    monkeypatch.undo()
+    again = Checkpoints(folder, keep=2, divide=divide, say=said.append)
+    again.save(6, STATE)
+    assert again.finish() is None
+    elsewhere[0] = "step 8 could not be saved (another process's disk)"
+    assert again.finish() == again.unsaved == elsewhere[0]
+    again.close()
+
+
 @pytest.mark.parametrize("name", ["_CHECKPOINT_METADATA", "default/_METADATA", "default/checksums.json"])
 def test_a_pipe_in_a_checkpoint_is_refused(name, folder):
     (folder / "4" / name).unlink()
     os.mkfifo(folder / "4" / name)
     with pytest.raises(ValueError, match=rf"4/{name} is no plain file; move it away"):
         Checkpoints(folder, keep=None)
+
+
+def test_what_lies_beside_the_state_is_saved_and_checked_with_it(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    checkpoints.beside = lambda step: {"notes.json": f"[{step}]".encode()}
+    for step in (2, 4):
+        checkpoints.save(step, STATE)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.latest() == 4
+    assert [checkpoints.read_beside(step, "notes.json") for step in (2, 4)] == [b"[2]", b"[4]"]
+    assert checkpoints.read_beside(4, "others.json") is None
+    np.testing.assert_array_equal(checkpoints.restore(4, placed(STATE)).params["a"], STATE.params["a"])
+    checkpoints.close()
+    (tmp_path / "run" / "4" / "default" / "notes.json").write_bytes(b"[5]")
+    checkpoints = Checkpoints(tmp_path / "run", keep=2)
+    assert checkpoints.latest() == 2 and "notes.json has another checksum" in capsys.readouterr().err
+    checkpoints.close()

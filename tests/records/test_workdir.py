@@ -21,6 +21,7 @@ from igrpo_jax.config import (
 )
 from igrpo_jax.records.workdir import FREE, changed, claim, compare_run
 from models.config import DecoderConfig
+from tests.runs import fill
 
 SMALL = DecoderConfig(
     family="llama", vocab_size=8, width=8, layers=1, heads=1, kv_heads=1, head_dim=8, mlp=8, rope_theta=1.0,
@@ -37,6 +38,24 @@ def test_a_field_that_an_older_version_did_not_have_had_its_default():
     old, new = to_dict(Config()), to_dict(Config(optim=OptimConfig(weight_decay=0.1)))
     del old["optim"]["beta1"], old["optim"]["weight_decay"]
     assert changed(old, new) == ["optim.weight_decay: 0.0 -> 0.1"]
+
+
+@pytest.mark.parametrize(("former", "today"), [(True, "group"), (False, "none")])
+def test_runs_from_when_scale_rewards_was_true_or_false_go_on(former, today, tmp_path, capsys):
+    config = Config(algorithm=AlgorithmConfig(scale_rewards=today))
+    claim(tmp_path, config, SMALL)
+    record = json.loads((tmp_path / "config.json").read_text())
+    record["config"]["algorithm"]["scale_rewards"] = former
+    for name in ("baseline", "kl_estimator", "kl_in", "mask_truncated", "overlong_buffer"):
+        del record["config"]["algorithm"][name]  # fields of later versions
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    (tmp_path / "checkpoints" / "2").mkdir(parents=True)
+    other = Config(algorithm=AlgorithmConfig(scale_rewards="batch"))
+    with pytest.raises(ValueError, match=rf"another experiment \(algorithm.scale_rewards: '{today}' -> 'batch'\)"):
+        claim(tmp_path, other, SMALL)
+    claim(tmp_path, config, SMALL)
+    assert "changed" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "config.json").read_text())["config"]["algorithm"]["scale_rewards"] == today
 
 
 def test_values_of_the_chat_template_stay_with_a_run():
@@ -86,8 +105,10 @@ def test_what_changes_no_result_may_change_between_checkpoints(tmp_path, capsys)
     claim(tmp_path, Config(), SMALL)
     (tmp_path / "checkpoints" / "2").mkdir(parents=True)
     model, train = ModelConfig(export_dtype="bfloat16"), TrainConfig(steps=200, micro_batch=2)
-    claim(tmp_path, Config(model=model, train=train, eval=EvalConfig(num_samples=1)), SMALL)
+    reward = RewardConfig(call_deadline=60.0, errors="zero")  # what a failed call says would help
+    claim(tmp_path, Config(model=model, train=train, reward=reward, eval=EvalConfig(num_samples=1)), SMALL)
     said = capsys.readouterr().out
+    assert "reward.call_deadline: 600.0 -> 60.0" in said and "reward.errors: 'stop' -> 'zero'" in said
     names = ("train.steps: 100 -> 200", "train.micro_batch", "eval.num_samples", "model.export_dtype")
     assert all(name in said for name in names)
 
@@ -115,6 +136,27 @@ def test_data_that_changed_before_a_resume_is_told(tmp_path, capsys):
     ]
     claim(tmp_path, Config(), SMALL, {"file:a.jsonl": (8, "other"), "arithmetic:sum": (9, "y")})
     assert capsys.readouterr().out == ""  # it is recorded
+
+
+@pytest.mark.parametrize(
+    "data",
+    [None, [], "text", 3, {"file:a": None}, {"file:a": []}, {"file:a": [16]}, {"file:a": [16, "x", 3]},
+     {"file:a": ["x", 16]}, {"file:a": [True, "x"]}, {"file:a": [1.5, "x"]}, {"file:a": {"16": "x"}}],
+)  # fmt: skip
+def test_a_record_of_data_in_another_form_is_named(data, tmp_path):
+    claim(tmp_path, Config(), SMALL, DATA)
+    record = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(record | {"data": data}))
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(ValueError, match=r"config\.json is not that of a run"):
+        claim(tmp_path, Config(), SMALL, DATA)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def test_terminal_codes_in_what_a_config_was_are_written_out(tmp_path, capsys):
+    claim(tmp_path, Config(data=DataConfig(eval=("file:\x1b[2Ja",))), SMALL)
+    claim(tmp_path, Config(), SMALL)
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_a_config_json_of_an_older_version_still_resumes(tmp_path, capsys):
@@ -210,6 +252,29 @@ def test_a_pipe_in_place_of_a_file_holds_nothing_up(tmp_path):
         with pytest.raises(ValueError, match=name):
             claim(tmp_path, Config(), SMALL)
         (tmp_path / name).unlink()
+
+
+def test_on_a_full_disk_a_config_is_written_whole_or_not_at_all(small_disk):
+    workdir, refused = small_disk / "run", 0
+    for config in (Config(), Config(seed=1)):  # a new one, and one in place of another
+        before = None
+        for leave in range(0, 1 << 16, 1 << 12):
+            filling = fill(small_disk, leave)
+            try:
+                claim(workdir, config, SMALL)
+            except ValueError as error:
+                assert "No space left on device" in str(error) and "\n" not in str(error)
+                path = workdir / "config.json"
+                now = path.read_bytes() if path.exists() else None
+                assert before in (None, now) and not list(workdir.glob("*.part"))
+                before, refused = now, refused + 1
+                filling.unlink()
+            else:
+                break
+        filling.unlink()
+        assert json.loads((workdir / "config.json").read_text())["config"] == json.loads(json.dumps(to_dict(config)))
+        assert (workdir / "config.json").read_bytes() == (workdir / "config.copy.json").read_bytes()
+    assert refused >= 2
 
 
 def test_what_a_killed_writer_left_is_swept(tmp_path):

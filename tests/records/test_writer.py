@@ -3,6 +3,7 @@
 import errno
 import os
 import struct
+import threading
 import time
 
 import pytest
@@ -94,11 +95,19 @@ def test_what_goes_beyond_the_bound_is_counted(tmp_path, disk):
 
 
 def test_a_write_that_never_returns_holds_up_the_run_once_for_a_moment(tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "append_whole", lambda path, data: time.sleep(60))
-    one, started = Writer(str), time.monotonic()
+    over, append, said = threading.Event(), writer.append_whole, []
+    monkeypatch.setattr(writer, "append_whole", lambda path, data: (over.wait(600), append(path, data)))
+    one, path, started = Writer(said.append), tmp_path / "file", time.monotonic()
     for _ in range(100):
-        one.append({tmp_path / "file": b"x"})
-    assert time.monotonic() - started < 30  # each of 100 would wait a second, the first one a minute
+        one.append({path: b"x"})
+    assert time.monotonic() - started < 30  # each of 100 would wait a second, the first one ten minutes
+    assert said == [
+        f"warning: {path} is not written within 1 s; the run goes on, and keeps up to 64 MiB of records until there is "
+        "room"
+    ]
+    over.set()
+    one.close(seconds=60.0)
+    assert said[1:] == ["records are written again"] and path.read_bytes() == b"x" * 100
 
 
 def test_a_run_whose_disk_is_full_has_all_records_in_the_end(tmp_path, disk, monkeypatch):

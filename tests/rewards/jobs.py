@@ -30,6 +30,12 @@ def uses_memory(size: int) -> int:
     return len("x" * size)
 
 
+def evaluates(text: str) -> int:
+    import sympy
+
+    return int(sympy.sympify(text))
+
+
 def length(prompts, completions, **columns):
     return [float(len(text)) for text in completions]
 

@@ -32,7 +32,7 @@ TAGS = [
 ]
 NUMBERS = [
     ("it is 3, then 12.", "12"),
-    ("1,234,567.89 dollars", "1,234,567.89"),
+    ("1,234,567.89 dollars", "1,234,567.89 dollars"),
     ("minus: -5", "-5"),
     ("7-5", "5"),
     ("\u22127", "-7"),
@@ -41,7 +41,7 @@ NUMBERS = [
     (r"x = -\frac{3}{4}$", r"-\frac{3}{4}"),
     ("about 50%", "50%"),
     (r"50\%", r"50\%"),
-    ("1.5e-3 m", "1.5e-3"),
+    ("1.5e-3 m", r"1.5e-3 \text{m}"),
     ("probability .5", ".5"),
     ("**12**", "12"),
     ("put it in \\boxed form: 9", "9"),
@@ -80,7 +80,7 @@ PLAIN = [
     ("3 + 4", "4"),
     ("2.5 (or 5/2)", "5/2"),
     ("42 + ", "42"),
-    ("12m", "12"),
+    ("12m", r"12 \text{m}"),
     ("3 x 4 = 12", "12"),
     ("- 12", "12"),
     ("Step 1: 12", "12"),
@@ -102,6 +102,29 @@ BESIDE = [
     (r"the final answer is \boxed{7}, in 3 steps", "7"),
     (r"so \\boxed{840}", "840"),
 ]
+UNITS = [
+    ("The length is 5 mm.", "5 mm"),
+    ("It weighs 5 g.", r"5 \text{g}"),
+    ("it is 2\\sqrt{5} cm.", r"2\sqrt{5} cm"),
+    (r"it is $5$ mm.", "5 mm"),
+    ("it is 5 \\text{ mm}", r"5 \text{ mm}"),
+    ("at 5 km/h", "5 km/h"),
+    ("at 5 miles per hour.", "5 miles per hour"),
+    ("it is 5 square feet in all", "5 square feet"),
+    ("it is 5 cm^2.", "5 cm^2"),
+    ("it falls with 9.8 m/s^2 there", "9.8 m/s^2"),
+    ("5 million people live there", "5 million"),
+    ("it costs 5M", r"5 \text{M}"),
+    ("50 cents", "50 cents"),
+    ("it costs \u20ac5", "\u20ac5"),
+    ("it is 20 \u00b0C", "20 \u00b0C"),
+    ("12.5 percent of it", "12.5 percent"),
+    ("there are 5 in all", "5"),
+    ("there are 5 apples", "5"),
+    ("he is 5 meterologist's", "5"),
+    ("5 hours and 3 minutes", "3 minutes"),
+    ("in 3 days, 2 x", "2"),
+]
 THOUGHTS = [
     (r"<think>\boxed{1}</think> The answer is 2.", "2"),
     (r"<think>\boxed{1}</think>", None),
@@ -111,7 +134,7 @@ THOUGHTS = [
 ]
 
 
-@pytest.mark.parametrize(("text", "answer"), BOXES + TAGS + NUMBERS + EXPRESSIONS + PLAIN + BESIDE + THOUGHTS)
+@pytest.mark.parametrize(("text", "answer"), BOXES + TAGS + NUMBERS + EXPRESSIONS + PLAIN + UNITS + BESIDE + THOUGHTS)
 def test_reads(text, answer):
     assert extract_answer(text) == answer
 

@@ -7,8 +7,10 @@ import pytest
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
+from igrpo_jax.rewards import GraderPool
 from igrpo_jax.rewards.builtin import gym
 from igrpo_jax.rewards.gym import EVALUATING_TASKS, check_task, score_entry
+from tests.rewards import jobs
 
 SCORED = sorted(set(DATASETS) - EVALUATING_TASKS - {"composite"})
 HOSTILE = ["[['zzq']]", "zzq", "zzq + 1", "1\nzzq", "(zzq)", "A=zzq", '{"1": "zzq"}', "__import__('zzq')"]
@@ -35,6 +37,14 @@ def test_scores_in_graders(pool):
 def test_evaluating_tasks_are_refused(task, pool):
     with pytest.raises(ValueError, match=task):
         gym(pool)(prompts=[""], completions=["1"], gym_task=[task], gym_entry=["{}"])
+
+
+def test_graders_of_gym_evaluate_nothing():
+    with GraderPool(1, 60.0, 512) as graders:
+        assert graders.map(jobs.evaluates, [("1+1",)]) == [2]
+        gym(graders)
+        (verdict,) = graders.map(jobs.evaluates, [("1+1",)])
+    assert (verdict.reason, verdict.message) == ("error", "RuntimeError: a grader process does not evaluate text")
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -24,6 +24,14 @@ def rows(columns: int) -> list[tuple[str, ...]]:
 READ, COMPARED, TRIED = rows(3), rows(4), rows(5)
 
 
+def test_every_line_of_a_table_is_a_rule_of_one_kind():
+    """So that none is left out, by a `|` too many or too few."""
+    lines = [line for line in _PAGE.splitlines() if line.lstrip().startswith("|")]
+    assert [line for line in lines if not line.endswith("|") or len(_CELL.split(line)[1:-1]) not in (3, 4, 5)] == []
+    heads = sum(_CELL.split(line)[1].strip() in ("rule", "---") for line in lines)
+    assert len(lines) - heads == len(READ) + len(COMPARED) + len(TRIED)
+
+
 def test_the_page_has_rules():
     assert len(READ) >= 15 and len(COMPARED) >= 75 and len(TRIED) >= 15
     assert {paid for *_, paid in COMPARED} == {"0", "1"}

@@ -1,18 +1,21 @@
 """No text that a model writes reaches Python's `eval`."""
 
 import builtins
+import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 import sympy
-from sympy.parsing import sympy_parser
 
-from igrpo_jax.rewards import compare, extract_answer, gold_is_parsable, gym
+from igrpo_jax.rewards import compare, extract_answer, gold_is_parsable
 from igrpo_jax.rewards.equality import equal  # noqa: F401 - what mpmath does while it loads is no evaluation of answers
 from igrpo_jax.rewards.reading import ReadError, read
 from tests.rewards.test_compare import DIFFERENT, EQUAL
 
+ROOT = Path(__file__).parents[2]
 CALL = "__import__('os').system('touch PLACE')"
 HOSTILE = [
     CALL,
@@ -77,12 +80,16 @@ def test_ordinary_answers_do_not_need_eval(evaluated):
     assert [source for name, source in evaluated if name == "eval"] == []
 
 
-def test_verdicts_are_the_same_with_eval_forbidden(monkeypatch):
-    monkeypatch.setattr(sympy_parser, "eval_expr", sympy_parser.eval_expr)  # so that it comes back
-    gym.forbid_eval()
-    with pytest.raises(RuntimeError, match="does not evaluate"):
-        sympy.sympify("1+1")
-    assert [compare(answer, gold).reason for answer, gold, _ in EQUAL] == [reason for *_, reason in EQUAL]
+def test_grading_needs_nothing_that_evaluates_text():
+    code = (
+        "import json, sys\n"
+        "sys.modules |= dict.fromkeys(('sympy', 'math_verify', 'reasoning_gym'))\n"  # importing these raises
+        "from igrpo_jax.rewards import compare\n"
+        "print(json.dumps([compare(*pair).reason for pair in json.load(sys.stdin)]))"
+    )
+    pairs = json.dumps([pair[:2] for pair in EQUAL])
+    done = subprocess.run([sys.executable, "-c", code], input=pairs, capture_output=True, text=True, cwd=ROOT)
+    assert json.loads(done.stdout) == [reason for *_, reason in EQUAL], done.stderr
 
 
 def test_only_mathematics_is_read():

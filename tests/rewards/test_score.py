@@ -1,7 +1,6 @@
 """Rewards are added up, and what is no reward is an error that names the function."""
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -106,53 +105,3 @@ def test_functions_get_what_they_name_and_lists_of_their_own(pool):
     scores = make(pool, spoils=spoils, whole=whole).score(["p"] * 2, ["x", "y"], columns)
     assert scores.each["spoils"].tolist() == [4, 2] and scores.each["whole"].tolist() == [4, 4]
     assert make(pool, spoils=spoils, whole=whole).needed == {"question"}
-
-
-def swallows(completions, answer, **columns):
-    import math_verify
-
-    def one(completion, gold):
-        try:
-            return float(math_verify.verify(math_verify.parse(gold), math_verify.parse(completion)))
-        except Exception:
-            return 0.0
-
-    return [one(*pair) for pair in zip(completions, answer, strict=True)]
-
-
-def alarms(completions, **columns):
-    import signal
-
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    return [1.0] * len(completions)
-
-
-def without_alarms(completions, answer, **columns):
-    from math_verify import parse, verify
-
-    pairs = zip(completions, answer, strict=True)
-    return [
-        float(verify(parse(gold, parsing_timeout=None), parse(ours, parsing_timeout=None), timeout_seconds=None))
-        for ours, gold in pairs
-    ]
-
-
-@pytest.mark.parametrize("function", [swallows, alarms])
-def test_a_reward_that_cannot_set_its_alarm_is_never_a_silent_zero(pool, function):
-    import signal
-
-    before = signal.signal
-    rewards, arguments = make(pool, mine=function), (["p"] * 2, ["the answer is 5", "6"], {"answer": ["5", "5"]})
-    with ThreadPoolExecutor(1) as thread:
-        with pytest.raises(ValueError, match=r"'mine' sets a signal handler, which Python allows in the main thread"):
-            thread.submit(rewards.score, *arguments).result()
-        scores = thread.submit(make(pool, mine=without_alarms).score, *arguments).result()
-    assert scores.total.tolist() == [1.0, 0.0] and signal.signal is before
-
-
-def test_in_the_main_thread_alarms_work(pool):
-    import signal
-
-    before = signal.getsignal(signal.SIGALRM)
-    scores = make(pool, mine=swallows).score(["p"] * 2, ["the answer is 5", "6"], {"answer": ["5", "5"]})
-    assert scores.total.tolist() == [1.0, 0.0] and signal.getsignal(signal.SIGALRM) == before

@@ -1,5 +1,6 @@
 """The sampler on a scripted chain of tokens: stopping, cutting, frequencies, errors."""
 
+import threading
 from concurrent.futures import wait
 from functools import partial
 from itertools import pairwise
@@ -64,10 +65,12 @@ class Chain:
         return policy
 
 
-def sampler_of(layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,), tails=()):
+def sampler_of(
+    layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,), tails=(), followers=1
+):
     """A sampler whose prompts have up to four tokens."""
     pool = Pool(slots=slots, lanes=lanes, prefill=prefill, prompts=(4,), completions=completions, tails=tails)
-    return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text)
+    return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text, followers=followers)
 
 
 @pytest.fixture(scope="module")
@@ -342,7 +345,7 @@ def test_logits_that_are_no_numbers_are_an_error_that_says_so(one, temperature, 
     table[3] = np.roll(table[3], 1)  # 3 is followed by 4
     table[4] = value
     settings = SamplingConfig(max_completion_length=12, temperature=temperature, stop_strings=stop_strings)
-    message = rf"token {steps} of a completion of prompt 1 \(stage 2\) cannot be drawn: .* NaN or infinite; compute"
+    message = rf"token {steps} of a completion of prompt 1 \(stage 2\) cannot be drawn: .* NaN or infinite; begin"
     with pytest.raises(ValueError, match=message) as error:
         sampler_of(one).complete(
             one.everywhere(table), [[97], [start], [98]], ids=range(3), step=0, stage=2, num_samples=1,
@@ -366,12 +369,35 @@ def test_requests_that_cannot_be_served(one):
         run([[1]], [5], length=13)
 
 
-def test_what_follows_raises_is_raised(one):
+def test_what_is_slow_to_follow_holds_up_nothing_else(one):
+    """Prompt 0's follower waits until all other prompts, and what follows from them, are through."""
+    others, seen = threading.Event(), []
+
+    def follow(finished):
+        assert len(finished) == 1  # what ends together is not graded together
+        request, _ = finished[0]
+        if request.index == 0 and request.stage == 1 and not others.wait(60):
+            raise ValueError("the others wait for prompt 0")
+        seen.append((request.index, request.stage))
+        if len(seen) == 10:
+            others.set()
+        return [Request(request.index, request.id, 2, [3, 3], 2)] if request.stage == 1 else []
+
+    requests, settings = [Request(i, i, 1, [3], 2) for i in range(6)], SamplingConfig(max_completion_length=3)
+    usage = sampler_of(one, followers=8)(
+        one.everywhere(np.zeros((4, 4), np.float32)), requests, step=0, settings=settings, follow=follow
+    )
+    assert seen[-2:] == [(0, 1), (0, 2)] and sorted(seen) == [(i, stage) for i in range(6) for stage in (1, 2)]
+    assert usage.tokens > 0
+
+
+@pytest.mark.parametrize("followers", [1, 4])
+def test_what_follows_raises_is_raised(one, followers):
     def follow(finished):
         raise ValueError("no such answer")
 
     requests, settings = [Request(0, 0, 1, [3], 1)], SamplingConfig(max_completion_length=1)
     with pytest.raises(ValueError, match="no such answer"):
-        sampler_of(one)(
+        sampler_of(one, followers=followers)(
             one.everywhere(np.zeros((4, 4), np.float32)), requests, step=0, settings=settings, follow=follow
         )

@@ -1,6 +1,8 @@
 """How processes find each other and agree: errors that name the fix, and values that are everywhere the same."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -198,3 +200,26 @@ def test_a_coordinator_that_comes_late_is_waited_for():
 )
 def test_the_environment_says_whether_there_are_others(environment, several):
     assert expected(environment) is several
+
+
+ABORTED = """
+import ctypes, sys, threading
+from sharding.processes import end_clearly
+end_clearly(75)
+library = ctypes.CDLL(None)
+if sys.argv[1] == "runtime":
+    number, entry = ctypes.c_ulong(), ctypes.cast(library.abort, ctypes.c_void_p)
+    library.pthread_create(ctypes.byref(number), None, entry, None)  # as JAX's, a thread without a line of Python
+    threading.Event().wait(60)
+elif sys.argv[1] == "thread":
+    threading.Thread(target=library.abort).start()
+    threading.Event().wait(60)
+library.abort()
+"""
+
+
+@pytest.mark.parametrize(("where", "status"), [("runtime", 75), ("thread", -6), ("main", -6)])
+def test_only_an_abort_of_the_runtime_itself_is_taken_for_the_end_of_another_process(where, status):
+    done = subprocess.run([sys.executable, "-c", ABORTED, where], capture_output=True, text=True, timeout=120)
+    assert done.returncode == status, done.stderr
+    assert ("another process of this run has ended" in done.stderr) == (status == 75)

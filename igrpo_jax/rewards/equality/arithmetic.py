@@ -77,13 +77,6 @@ def power(base: Any, exponent: Any, mp: Any) -> Any:
     return mp.power(rounded(base, mp), rounded(exponent, mp))
 
 
-def root(value: Any, degree: Any, mp: Any) -> Any:
-    """A root; of a negative number with an odd degree the real one, as `power` has it."""
-    if not (exact(degree) and degree.denominator == 1 and degree > 0):
-        return power(value, Fraction(1) / degree if exact(degree) and degree else 1 / rounded(degree, mp), mp)
-    return power(value, Fraction(1) / degree, mp)
-
-
 def factorial(value: Any, mp: Any) -> Any:
     """n!, of whole numbers exactly, else the gamma function's."""
     if not exact(value) or value.denominator > 1:

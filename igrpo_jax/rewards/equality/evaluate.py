@@ -7,6 +7,7 @@ from typing import Any
 
 from igrpo_jax.rewards.equality import arithmetic
 from igrpo_jax.rewards.equality.arithmetic import Undefined, exact, rounded
+from igrpo_jax.rewards.equality.functions import FUNCTIONS, MATRIX_FUNCTIONS
 from igrpo_jax.rewards.equality.grids import Grid
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge
 
@@ -51,7 +52,7 @@ class Evaluation:
             case "name" | "text":
                 return self._bound[node.value] if node.value in self._bound else self.variable(f"{node.value}")
             case "numeral":
-                return numeral(*node.value)
+                return Fraction(int(*node.value))
             case "sum":
                 return self.total([self.value(child) for child in node.args])
             case "product":
@@ -77,9 +78,20 @@ class Evaluation:
             self._drawn[name] = -size if self.point > 1 and draw.random() < 0.6 else size
         return self._drawn[name]
 
-    def bind(self, name: str, value: int) -> None:
-        """Gives a variable a whole number."""
-        self._bound[name] = Fraction(value)
+    def bind(self, name: str, value: Any) -> None:
+        """Gives a variable a number, exact or of the context."""
+        self._bound[name] = Fraction(value) if isinstance(value, int) else value
+
+    def enough_digits(self) -> int:
+        """Digits that show every difference between what was evaluated here.
+
+        Raises:
+          TooLarge: if these are more than any answer needs.
+        """
+        digits = 50 + 2 * int(self.height)
+        if digits > arithmetic.MAX_DIGITS:
+            raise TooLarge("more digits than an answer needs")
+        return digits
 
     def spend(self, work: float | int) -> None:
         """Counts work.
@@ -172,7 +184,8 @@ class Evaluation:
         if isinstance(exponent, Grid):
             raise ReadError("a matrix as an exponent")
         if not isinstance(base, Grid):
-            self.spend(1 if exact(base) and exact(exponent) else self._slow)
+            whole = exact(base) and exact(exponent) and exponent.denominator == 1
+            self.spend(1 if whole else self._slow)
             return self._met(self._defined(arithmetic.power(base, exponent, self.mp)))
         if not exact(exponent) or exponent.denominator > 1 or not 1 <= exponent <= 20:
             raise ReadError("a power of a matrix")
@@ -189,20 +202,27 @@ class Evaluation:
 
     def _series(self, variable: Node, first: Node, last: Node, term: Node, *, name: str) -> Any:
         start, stop = self._number(first), self._number(last)
-        whole = all(exact(value) and value.denominator == 1 for value in (start, stop))
-        if not whole:  # equal where bounds and terms are
-            self._bound[variable.value] = Fraction(random.Random(f"{name} {self.point}").randrange(10**6), 10**6)
-            inner = self._number(term)
-            del self._bound[variable.value]
-            return self.opaque(name, [start, stop, inner])
+        outer = self._bound.get(variable.value)
+        try:
+            return self._summed(variable.value, start, stop, term, name)
+        finally:  # a series inside may have the same index
+            if outer is None:
+                self._bound.pop(variable.value, None)
+            else:
+                self._bound[variable.value] = outer
+
+    def _summed(self, index: str, start: Any, stop: Any, term: Node, name: str) -> Any:
+        if not all(exact(value) and value.denominator == 1 for value in (start, stop)):
+            # Equal where bounds and terms are.
+            self._bound[index] = Fraction(random.Random(f"{name} {self.point}").randrange(10**6), 10**6)
+            return self.opaque(name, [start, stop, self._number(term)])
         if stop - start > _MAX_TERMS:
             raise TooLarge("a series with too many terms")
         total: Any = Fraction(0 if name == "sum" else 1)
-        for index in range(start.numerator, stop.numerator + 1):
-            self._bound[variable.value] = Fraction(index)
-            value = self._number(term)
-            total = self.add(total, value) if name == "sum" else self._met(self.multiply(total, value))
-        self._bound.pop(variable.value, None)
+        for value in range(start.numerator, stop.numerator + 1):
+            self._bound[index] = Fraction(value)
+            each = self._number(term)
+            total = self.add(total, each) if name == "sum" else self._met(self.multiply(total, each))
         return total
 
     def opaque(self, name: str, arguments: list[Any]) -> Any:
@@ -214,8 +234,6 @@ class Evaluation:
         return self.variable(f"{name} {' '.join(shown)}")
 
     def _call(self, node: Node) -> Any:
-        from igrpo_jax.rewards.equality.functions import FUNCTIONS, MATRIX_FUNCTIONS
-
         arguments = [self.value(child) for child in node.args]
         self.spend(self._slow)
         if any(isinstance(argument, Grid) for argument in arguments):
@@ -233,10 +251,3 @@ class Evaluation:
             raise
         except (ArithmeticError, ValueError, TypeError) as error:
             raise Undefined(f"{node.value} without a value") from error
-
-
-def numeral(digits: str, base: int) -> Fraction:
-    """The value of digits in a base."""
-    if not 2 <= base <= 36 or any(int(digit) >= base for digit in digits):
-        raise ReadError(f"no number of base {base}")
-    return Fraction(int(digits, base))

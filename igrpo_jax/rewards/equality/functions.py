@@ -85,7 +85,6 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": _extreme(min),
     "gcd": _whole(math.gcd),
     "lcm": _whole(math.lcm),
-    "root": lambda mp, value, degree: arithmetic.root(value, degree, mp),
     "binom": lambda mp, top, bottom: arithmetic.binomial(top, bottom, mp),
     "factorial": lambda mp, value: arithmetic.factorial(value, mp),
     "double factorial": lambda mp, value: arithmetic.double_factorial(value),

@@ -3,10 +3,10 @@
 from fractions import Fraction
 from typing import Any
 
-from igrpo_jax.rewards.equality.arithmetic import MAX_DIGITS, Undefined, exact, rounded
+from igrpo_jax.rewards.equality.arithmetic import Undefined, exact, rounded
 from igrpo_jax.rewards.equality.evaluate import Evaluation
 from igrpo_jax.rewards.equality.grids import Grid
-from igrpo_jax.rewards.reading.nodes import Node, ReadError, TooLarge, walk
+from igrpo_jax.rewards.reading.nodes import Node, ReadError
 
 _POINTS = 5
 _ROUGH = 40
@@ -54,11 +54,20 @@ def has_value(node: Node) -> bool:
     return True
 
 
+def names(node: Node) -> set[str]:
+    """The variables of an expression, and its functions of which nothing is known; not the indices of series."""
+    if node.kind in ("name", "text"):
+        return {node.value}
+    if node.kind == "series":
+        index, first, last, term = node.args
+        return names(first) | names(last) | (names(term) - {index.value})
+    own = {node.value} if node.kind == "call" and "function" in node.value else set()
+    return own.union(*map(names, node.args))
+
+
 def has_variables(node: Node) -> bool:
-    """Whether there is a name in the expression, or a function of which nothing is known."""
-    return any(
-        part.kind in ("name", "text") or (part.kind == "call" and "function" in part.value) for part in walk(node)
-    )
+    """Whether an expression has other values at other points."""
+    return bool(names(node))
 
 
 def number_value(node: Node) -> Any:
@@ -79,10 +88,7 @@ def _same_at(point: int, a: Node, b: Node) -> bool:
     left, right = rough.value(a), rough.value(b)
     if not isinstance(left, Grid) and not isinstance(right, Grid) and exact(left) and exact(right):
         return close(left, right, rough)
-    digits = 50 + 2 * int(rough.height)
-    if digits > MAX_DIGITS:
-        raise TooLarge("more digits than an answer needs")
-    fine = Evaluation(point, digits)
+    fine = Evaluation(point, rough.enough_digits())
     left, right = fine.value(a), fine.value(b)
     if isinstance(left, Grid) or isinstance(right, Grid):
         if not (isinstance(left, Grid) and isinstance(right, Grid)):

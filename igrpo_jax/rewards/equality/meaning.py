@@ -1,8 +1,12 @@
 """What an answer says: which name gets which value, which values a sign stands for, what is an equation."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from igrpo_jax.rewards.equality.identity import has_variables
+from igrpo_jax.rewards.equality.arithmetic import context, rounded
+from igrpo_jax.rewards.equality.functions import FUNCTIONS, MATRIX_FUNCTIONS
+from igrpo_jax.rewards.equality.identity import has_variables, identical, names, number_value
+from igrpo_jax.rewards.reading.commands import ANGLE_FUNCTIONS
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, rebuild, walk
 
 _MAX_SIGNS = 3
@@ -11,17 +15,21 @@ _UNKNOWNS = {"x", "y", "t", "n"}
 
 _SETS = {"set", "group", "sets", "builder", "name"}
 _QUANTITIES = {"abs", "norm", "det", "gcd", "lcm", "max", "min", "sin", "cos", "tan"}
+_WORKED_OUT = (FUNCTIONS.keys() | MATRIX_FUNCTIONS.keys()) - _QUANTITIES
+_MAX_DECIMALS = 30
 
 
 def meaning(node: Node) -> Node:
     """The tree with `assignment` (name, value) and `equation` (left, right) for relations with `=`, and no `sign`.
 
     An expression with a sign for both becomes the list of its values. Words in front of `=` say nothing that counts,
-    and neither do steps of a calculation in front of its result.
+    and neither do steps of a calculation in front of its result, as long as they are true. A degree is a unit, but for
+    the angles of functions.
 
     Raises:
-      ReadError: for a chain of equations, numbers that are not equal, or too many signs.
+      ReadError: for a chain of equations, sides that are not equal, or too many signs.
     """
+    node = rebuild(node, _without_degrees)
     if node.kind != "list":
         found = [_element(variant) for variant in _variants(node)]
     else:
@@ -72,9 +80,13 @@ def _spread(node: Node) -> Node:
     return node._replace(args=tuple(variant for item in node.args for variant in _variants(item)))
 
 
+def _without_degrees(node: Node) -> Node | None:
+    if node.kind != "call" or node.value not in (*ANGLE_FUNCTIONS, "degrees"):
+        return None
+    return rebuild(node.args[0], _without_degrees) if node.value == "degrees" else node
+
+
 def _element(node: Node) -> Node:
-    if node.kind == "call" and node.value == "degrees":
-        return node.args[0]
     if node.kind != "relation":
         return node
     if node.value == (r"\in",) and _is_name(node.args[0]) and node.args[1].kind in _SETS:
@@ -83,12 +95,14 @@ def _element(node: Node) -> Node:
         return node
     sides = list(node.args)
     if r"\approx" in node.value:  # what stands in front is exact
-        sides = sides[: max(node.value.index(r"\approx") + 1, 1 + (len(sides) > 1 and _is_name(sides[0])))]
+        front = max(node.value.index(r"\approx") + 1, 1 + (len(sides) > 1 and _is_name(sides[0])))
+        if not all(_is_near(side, sides[front - 1]) for side in sides[front:]):
+            raise ReadError("sides that are not about the same")
+        sides = sides[:front]
     while len(sides) > 1 and _is_words(sides[0]):
         del sides[0]
     sides = [_element(side) for side in sides]
-    if set(node.value) == {"="} and len({side.value for side in sides if _is_whole(side)}) > 1:
-        raise ReadError("whole numbers that differ are not equal")
+    _check(sides)
     if len(sides) == 1:
         return sides[0]
     if _is_name(sides[0]):
@@ -102,8 +116,46 @@ def _element(node: Node) -> Node:
     raise ReadError("a chain of equations")
 
 
-def _is_whole(node: Node) -> bool:
-    return node.kind == "number" and node.value == int(node.value)
+def _check(sides: list[Node]) -> None:
+    """Refuses a chain in which sides of the same variables, or of none, differ: such an equation is false.
+
+    Where no side is a name, sides with variables are an equation to be solved, which may be true for some values.
+    """
+    stated = [side for side in sides if not _is_name(side)]
+    before: dict[frozenset[str], Node] = {}
+    for side in stated:
+        variables = frozenset(names(side))
+        other = before.setdefault(variables, side)
+        if other is side or (variables and len(stated) == len(sides)):
+            continue
+        if not (identical(other, side) or _rounds(other, side) or _rounds(side, other)):
+            raise ReadError("sides that are not equal")
+
+
+def _rounds(number: Node, decimal: Node) -> bool:
+    """Whether a decimal is a number rounded to its last place, or cut there."""
+    digits = decimal.args[-1] if decimal.kind == "product" and len(decimal.args) == 2 else decimal
+    if digits.kind != "decimal":
+        return False
+    places = next((n for n in range(1, _MAX_DECIMALS) if (digits.value * 10**n).denominator == 1), _MAX_DECIMALS)
+    pair = _reals(number, decimal)
+    if pair is None:
+        return False
+    value, written = pair if pair[0] >= 0 else (-pair[0], -pair[1])
+    last = context(60).mpf(10) ** -places
+    return bool(written >= 0 and -last / 2 <= value - written < last)
+
+
+def _is_near(rough: Node, number: Node) -> bool:
+    """Whether a number may be written for another one behind a sign for about; what is no number may."""
+    pair = _reals(rough, number)
+    return pair is None or bool(abs(pair[0] - pair[1]) <= abs(pair[1]) / 10)
+
+
+def _reals(*nodes: Node) -> list[Any] | None:
+    """The values of real numbers, None if they are not all such."""
+    values = [number_value(node) for node in nodes]
+    return None if None in values else [rounded(value, context(60)) for value in values]
 
 
 def _is_words(node: Node) -> bool:
@@ -121,7 +173,7 @@ def _is_name(node: Node) -> bool:
             return node.value in ("e", "i")
         case "call":
             return node.value.startswith("function ") or (
-                (node.value in _QUANTITIES or node.value not in _KNOWN)
+                node.value not in _WORKED_OUT
                 and all(_is_name(part) and part.value not in _UNKNOWNS for part in node.args)
             )
         case "group" | "product":
@@ -129,8 +181,3 @@ def _is_name(node: Node) -> bool:
         case "power":  # of a quotient
             return node.args[1].kind == "number" and node.args[1].value == -1 and _is_name(node.args[0])
     return False
-
-
-_KNOWN = {"root", "binom", "factorial", "double factorial", "degrees", "transpose", "log", "ln", "lg", "exp"} | {
-    "floor", "ceil", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan", "cot", "sec", "csc",
-}  # fmt: skip

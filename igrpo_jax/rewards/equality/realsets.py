@@ -4,13 +4,12 @@ import functools
 from typing import Any, NamedTuple
 
 from igrpo_jax.rewards.equality.arithmetic import context, exact, rounded
-from igrpo_jax.rewards.equality.evaluate import Evaluation
-from igrpo_jax.rewards.equality.grids import Grid
 from igrpo_jax.rewards.equality.identity import has_variables, identical, number_value
+from igrpo_jax.rewards.equality.lines import difference, line
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, negative, number, rebuild, walk
 
 _INFINITY = Node("constant", (), "infinity")
-_MINUS_INFINITY = Node("product", (number(-1), _INFINITY))
+_MINUS_INFINITY = negative(_INFINITY)
 _FLIPPED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!="}
 
 
@@ -204,18 +203,8 @@ def _absolute(inner: Node, sign: str, bound: Node) -> list[Interval]:
 
 def _solved(name: str, left: Node, sign: str, right: Node) -> tuple[Node, str]:
     """The bound and the sign of an inequality that is linear in its variable."""
-    difference = Node("sum", (left, Node("product", (number(-1), right))))
-    at = [_at(difference, name, value) for value in (0, 1, 2, 5)]
-    slope = at[1] - at[0]
-    if not slope or at[2] - at[0] != 2 * slope or at[3] - at[0] != 5 * slope:
-        raise ReadError("an inequality that is not linear")
-    return number(-at[0] / slope), sign if slope > 0 else _FLIPPED[sign]
-
-
-def _at(node: Node, name: str, value: int) -> Any:
-    evaluation = Evaluation(0, 60)
-    evaluation.bind(name, value)
-    found = evaluation.value(node)
-    if isinstance(found, Grid) or not exact(found):
+    found = line(difference(left, right), name, 0, 60)
+    if found is None or not all(map(exact, found)):
         raise ReadError("an inequality that is not linear with rational numbers")
-    return found
+    zero, slope = found
+    return number(zero), sign if slope > 0 else _FLIPPED[sign]

@@ -1,7 +1,7 @@
 r"""Reads what LaTeX commands stand for: fractions, roots, functions, accents, matrices, series."""
 
 from igrpo_jax.rewards.reading.cursor import Cursor
-from igrpo_jax.rewards.reading.nodes import HALF, MINUS_ONE, Node, ReadError, inverse, letter, number
+from igrpo_jax.rewards.reading.nodes import HALF, MINUS_ONE, Node, ReadError, inverse, letter, negative, number
 
 FUNCTIONS = set(
     "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp floor ceil abs det max min gcd "
@@ -9,28 +9,35 @@ FUNCTIONS = set(
 )
 """Functions with a value."""
 
+ANGLE_FUNCTIONS = {"sin", "cos", "tan", "cot", "sec", "csc"}
+"""Those of an angle, where a degree is a number and no unit."""
+
 _UNREAD = set("int iint oint lim limsup liminf to implies mod bmod pmod dots ldots cdots end right left not".split())
 _FORMAL = set("deg dim ker arg Re Im hom sup inf".split())
-_GREEK = set(
-    "alpha beta gamma delta varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon varphi chi psi "
-    "omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma hbar ell nabla odot "
-    "oplus star dagger perp".split()
+GREEK = set(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega vartheta varrho varsigma".split()
 )
+"""Letters by name."""
+
+_SYMBOLS = set("hbar ell nabla odot oplus star dagger perp".split())
+CONSTANTS = {"pi": "pi", "infty": "infinity"}
+"""Commands that are numbers, with the names of these."""
+
 _ACCENTS = set("vec hat bar overline tilde dot ddot widehat widetilde overrightarrow overset mathbb mathcal".split())
 _WRAPPERS = set("mathbf boldsymbol bm mathrm mathit mathsf operatorname text textbf textit textrm mbox".split())
 _FORMS = set("angle measuredangle triangle square".split())
 _MATRICES = {"matrix", "pmatrix", "bmatrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"}
 _ROWS = {"cases", "aligned", "gathered"}
 _BRACKETS = {r"\lfloor": (r"\rfloor", "floor"), r"\lceil": (r"\rceil", "ceil"), r"\|": (r"\|", "norm")}
-_CONSTANTS = {"pi": "pi", "infty": "infinity"}
 
 
 def command(cursor: Cursor, text: str) -> Node:
     """What the command that has just been taken stands for, with its arguments."""
     name = text[1:]
-    if name in _CONSTANTS:
-        return Node("constant", (), _CONSTANTS[name])
-    if name in _GREEK:
+    if name in CONSTANTS:
+        return Node("constant", (), CONSTANTS[name])
+    if name in GREEK | _SYMBOLS:
         return Node("name", (), text)
     if name == "emptyset":
         return Node("set")
@@ -88,7 +95,7 @@ def _root(cursor: Cursor) -> Node:
     with cursor.inside():
         degree = cursor.statement(cursor)
     cursor.expect("]")
-    return Node("call", (argument(cursor), degree), "root")
+    return Node("power", (argument(cursor), inverse(degree)))
 
 
 def _enclosed(cursor: Cursor, text: str) -> Node:
@@ -106,7 +113,7 @@ def _function(cursor: Cursor, name: str) -> Node:
         if cursor.take() == "_":
             base = argument(cursor)
         elif cursor.accept("-"):
-            power = Node("product", (MINUS_ONE, argument(cursor)))
+            power = negative(argument(cursor))
         else:
             power = argument(cursor)
     if cursor.text in ("(", "{", "["):
@@ -118,7 +125,7 @@ def _function(cursor: Cursor, name: str) -> Node:
         arguments = (factors[0] if len(factors) == 1 else Node("product", tuple(factors)),)
     else:
         raise ReadError(f"{name} of nothing")
-    if power is not None and power == Node("product", (MINUS_ONE, number(1))) and name in ("sin", "cos", "tan"):
+    if power == MINUS_ONE and name in ("sin", "cos", "tan"):
         return Node("call", arguments, f"arc{name}")
     arguments = (*arguments, base) if base is not None else arguments
     call = Node("call", arguments, name)

@@ -2,9 +2,11 @@ r"""Reads factors: numbers, letters, brackets, commands, and what stands behind 
 
 from fractions import Fraction
 
+from igrpo_jax.rewards.number import in_base
 from igrpo_jax.rewards.reading.commands import command
 from igrpo_jax.rewards.reading.cursor import Cursor
 from igrpo_jax.rewards.reading.nodes import Node, ReadError, letter, negative, number
+from igrpo_jax.rewards.reading.tokens import SHORT_WORD
 
 _MAX_EXPONENT = 1000
 _MAX_BEHIND = 20
@@ -45,7 +47,7 @@ def primary(cursor: Cursor) -> Node:
         return _number(text)
     if kind == "word":
         run = cursor.tokens[cursor.place - 1].run
-        if len(run) >= 3 and run.isupper() and run.startswith(text):
+        if run.startswith(text) and ((len(run) >= 3 and run.isupper()) or SHORT_WORD.fullmatch(run)):
             for _ in run[1:]:  # a word or a figure, of which an anagram is another one
                 cursor.take()
             return Node("name", (), run)
@@ -145,8 +147,10 @@ def _power(cursor: Cursor, base: Node) -> Node:
 
 
 def _subscripted(node: Node, subscript: str) -> Node:
-    if node.kind == "number" and subscript.isdecimal() and len(subscript) <= 2 and node.value.denominator == 1:
-        return Node("numeral", (), (str(node.value), int(subscript)))
+    if node.kind == "number" and subscript.isdecimal() and len(subscript) <= 2:
+        digits, base = str(node.value), int(subscript)
+        if in_base(digits, base) is not None:
+            return Node("numeral", (), (digits, base))
     if node.kind in ("name", "constant", "text"):
         return Node("name", (), f"{node.value}_{subscript}")
     raise ReadError("a subscript out of place")

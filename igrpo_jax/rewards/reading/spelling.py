@@ -17,7 +17,7 @@ _CHARACTERS = str.maketrans(
         "\u2248": r"\approx ", "\u222a": r"\cup ", "\u2229": r"\cap ", "\u2208": r"\in ", "\u2205": r"\emptyset ",
         "\u2216": r"\setminus ", "\u211d": r"\mathbb{R}", "\u2124": r"\mathbb{Z}", "\u2115": r"\mathbb{N}",
         "\u211a": r"\mathbb{Q}", "\u00b1": r"\pm ", "\u2213": r"\mp ", "\u00b0": r"^\circ ", "\u2220": r"\angle ",
-        "\u25b3": r"\triangle ", "\u2018": "'", "\u2019": "'", "\u2032": "'", "\u066b": ".", "\u066c": ",",
+        "\u25b3": r"\triangle ", "\u2018": "'", "\u2019": "'", "\u2032": "'",
         "\u060c": ",", "\u3001": ",", "\uff61": ".", "\u3002": ".", "\u00a0": " ", "\u202f": " ", "\u3000": " ",
         **{chr(code): " " for code in range(0x2000, 0x200B)},
     }

@@ -19,9 +19,9 @@ _COMMANDS = {
     r"\div": "/", r"\lbrace": r"\{", r"\rbrace": r"\}", r"\lbrack": "[", r"\rbrack": "]", r"\vert": "|",
     r"\lvert": "|", r"\rvert": "|", r"\colon": ":", r"\prime": "'", r"\backslash": r"\setminus",
     r"\smallsetminus": r"\setminus", r"\land": "and", r"\wedge": "and", r"\lor": "or", r"\vee": "or",
-    r"\dfrac": r"\frac", r"\tfrac": r"\frac", r"\cfrac": r"\frac", r"\dbinom": r"\binom", r"\tbinom": r"\binom",
+    r"\dbinom": r"\binom", r"\tbinom": r"\binom",
     r"\epsilon": r"\varepsilon", r"\phi": r"\varphi", r"\simeq": r"\approx", r"\cong": r"\approx",
-    r"\lVert": r"\|", r"\rVert": r"\|", r"\Vert": r"\|", r"\Pr": "P", r"\imath": "i", r"\langle": r"\langle",
+    r"\lVert": r"\|", r"\rVert": r"\|", r"\Vert": r"\|", r"\Pr": "P", r"\imath": "i",
 }  # fmt: skip
 NAMED = {
     **{
@@ -38,6 +38,9 @@ NAMED = {
     "inf": r"\infty",
 }
 """Words that are read as commands although no backslash stands before them."""
+
+SHORT_WORD = re.compile(r"[A-Za-z][oO]|[oO][A-Za-z]")
+"""Two letters that are a word, as no and on are: `o` is no factor, for it would be read as a zero."""
 
 
 class Token(NamedTuple):

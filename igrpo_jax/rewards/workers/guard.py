@@ -52,7 +52,7 @@ def watch(worker: int, lifeline: int, trainer: int) -> NoReturn:
             break
         if read in events:
             os.read(read, 4096)
-    _end_all(worker)
+    _end_all(worker, reaped=status is not None)
     if status is not None and os.WIFSIGNALED(status):
         _die_of(os.WTERMSIG(status))
     os._exit(0 if status is None else os.waitstatus_to_exitcode(status))
@@ -67,29 +67,35 @@ def _reap(worker: int) -> int | None:
     return status
 
 
-def _end_all(worker: int) -> None:
-    """Kills all below: the children of one that is killed become ours, until none is left."""
+def _end_all(worker: int, *, reaped: bool) -> None:
+    """Kills all below: the children of one that is killed become ours, until none is left.
+
+    Once the worker is reaped another process may have its number, so only children are killed where they are known.
+    """
     due = time.monotonic() + _END_SECONDS
     while time.monotonic() < due:
-        for child in {*_children(), worker}:
+        children = _children()
+        for child in {*(children or ()), *(() if reaped else (worker,))}:
             with contextlib.suppress(OSError):
                 os.kill(child, signal.SIGKILL)
-        with contextlib.suppress(OSError):
-            os.killpg(worker, signal.SIGKILL)
+        if not reaped or children is None:
+            with contextlib.suppress(OSError):
+                os.killpg(worker, signal.SIGKILL)
         try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+            while ended := os.waitpid(-1, os.WNOHANG)[0]:
+                reaped = reaped or ended == worker
         except ChildProcessError:
             return
         time.sleep(0.002)
 
 
-def _children() -> list[int]:
+def _children() -> list[int] | None:
+    """The children of this process, which no other can be as long as it has not reaped them; None if unknown."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(child) for child in file.read().split()]
     except OSError:
-        return []
+        return None
 
 
 def _die_of(number: int) -> None:

