@@ -147,7 +147,7 @@ def rollout(
       sample: draws completions of prompts; the same policy serves all stages.
       reward: the same for all stages.
       prompter: renders questions, and questions with a draft.
-      config: what is said of drafts and refinements is read, baseline and scale_rewards.
+      config: what is said of drafts, refinements and advantages is read.
       seed: of the run; with `step` and the problem's id it keys the breaking of ties.
       step: training step.
       refinement_limit: tokens that a prompt with a draft may have.

@@ -12,13 +12,10 @@ A step, as `train_step` takes it:
 """
 
 import dataclasses
-import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
@@ -29,21 +26,21 @@ from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.evaluate import Evaluation, drawing, evaluate
 from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
 from igrpo_jax.evaluate.matching import Draw
-from igrpo_jax.learning.learner import NONFINITE, Learner, TrainState
+from igrpo_jax.learning.learner import Learner, TrainState
 from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.spending import Spending
 from igrpo_jax.learning.updates import nothing, update
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Layout, Sample
-from igrpo_jax.records.alarms import Alarms
+from igrpo_jax.records.alarms import Alarms, in_a_row, too_many
 from igrpo_jax.records.checkpoint import Checkpoints
+from igrpo_jax.records.machine.clock import Clock
 from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.records.machine.memory import peak_gb
 from igrpo_jax.records.metrics import rollout_metrics
 from igrpo_jax.records.runlog import RunLog
 from igrpo_jax.records.samples import sample_record
 from igrpo_jax.replay import Past
-from igrpo_jax.rewards import Scores
 from igrpo_jax.rollout import Rollout, rollout
 from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.types import DRAFT, Divide, Follow, Problem, PyTree, Request, Shapes, Usage
@@ -170,28 +167,6 @@ def earlier_drafts(config: Config, checkpoints: Checkpoints, completed: int) -> 
     return pasts
 
 
-def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
-    """How many updates in a row were left out, after `before`; a step without an update says nothing of that.
-
-    >>> in_a_row(2, {NONFINITE: 1.0}), in_a_row(2, {"update/skipped": 1.0}), in_a_row(2, {NONFINITE: 0.0})
-    (3, 2, 0)
-    """
-    if NONFINITE not in metrics:
-        return before
-    return before + 1 if metrics[NONFINITE] else 0
-
-
-def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
-    """Why a run ends whose updates are not finite."""
-    names = ("loss", "grad_norm", "sampling/logp_difference/max", "learning_rate")
-    seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
-    return (
-        f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
-        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
-        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
-    )
-
-
 def train_step(
     run: Run,
     state: TrainState,
@@ -300,38 +275,3 @@ def evaluation_draw(run: Run, view: PyTree) -> Draw:
         sample=sampling(run.evaluator, view, settings), reward=run.reward, prompter=run.prompter,
         refinement_limit=run.shapes.refinement, divide=run.divide,
     )  # fmt: skip
-
-
-class Clock:
-    """Seconds during which something was going on under each name, in one thread or in several."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._lock = threading.Lock()
-        self._inside: Counter[str] = Counter()
-        self._since: dict[str, float] = {}
-
-    @contextmanager
-    def span(self, name: str) -> Iterator[None]:
-        """Counts the time inside under `name`, once if several threads are inside."""
-        with self._lock:
-            if not self._inside[name]:
-                self._since[name] = time.perf_counter()
-            self._inside[name] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._inside[name] -= 1
-                if not self._inside[name]:
-                    spent = time.perf_counter() - self._since[name]
-                    self.seconds[name] = self.seconds.get(name, 0.0) + spent
-
-    def grading(self, reward: Reward) -> Reward:
-        """The same function, timed."""
-
-        def timed(*arguments: Any) -> Scores:
-            with self.span("grade"):
-                return reward(*arguments)
-
-        return timed

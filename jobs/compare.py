@@ -52,7 +52,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     failed = [run for run, status in root.status.items() if status == "failed"]
     if failed:
         log = workdir / failed[0].workdir.with_suffix(".log")
-        raise ValueError(f"{len(failed)} runs failed ({'; '.join(map(str, failed))}): {log} says {last_line(log)!r}")
+        raise ValueError(f"{counted(failed)} failed ({'; '.join(map(str, failed))}): {log} says {last_line(log)!r}")
 
 
 def read_study(launch: Launch, config: Config) -> tuple[Study, Path]:
@@ -82,7 +82,7 @@ class Scheduler:
         first = lambda run: (self.root.seeds.index(run.seed), run.arm != self.study.baseline)
         left = sorted((run for run in runs if self.root.status[run] != "finished"), key=first)
         done = len(runs) - len(left)
-        print(f"{len(runs)} runs, {done} of them finished; equal {self.study.budget.replace('_', ' ')}", flush=True)
+        print(f"{counted(runs)}, {done} of them finished; equal {self.study.budget.replace('_', ' ')}", flush=True)
         waited: set[Any] = set()
         while left or self.children.running:
             if time.monotonic() >= self.until and not self.children.told:
@@ -186,7 +186,8 @@ def write_comparison(study: Study, root: Any, configs: Mapping[str, Config], say
     for run, status in root.status.items():
         if status == "finished":
             try:
-                results = read_results(root.directory / run.workdir, configs[run.arm], study.metrics)
+                config = replace(configs[run.arm], seed=run.seed)
+                results = read_results(root.directory / run.workdir, config, study.metrics)
             except ValueError as error:
                 if say:
                     say(f"warning: {run} is left out: {error}")
@@ -215,9 +216,15 @@ def finish(study: Study, root: Any, configs: Mapping[str, Config]) -> None:
     print(f"wrote {root.directory / 'comparison.md'} and comparison.json")
 
 
+def counted(runs: Sequence[Any]) -> str:
+    """How many runs, in words."""
+    return "1 run" if len(runs) == 1 else f"{len(runs)} runs"
+
+
 def last_line(log: Path) -> str:
     """The last line of what a run has said, as it may be shown."""
     from igrpo_jax.edges.printable import printable
 
     lines = log.read_text(encoding="utf-8", errors="replace").split("\n") if log.is_file() else []
-    return printable(next((line.strip() for line in reversed(lines) if line.strip()), "nothing"))[:500]
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "nothing")
+    return printable(line.removeprefix("error: ").removesuffix(" (IGRPO_TRACEBACK=1 shows where)"))[:500]

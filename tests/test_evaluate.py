@@ -180,6 +180,32 @@ def test_a_judge_may_select():
     assert asked == [("q1", ["7", "88", "88", "1"])] and calls[1][3] == "q1/7"
 
 
+@pytest.mark.parametrize(
+    ("worth", "possible"),
+    [
+        ({"7": 0.2, "1": 0.6}, {"1"}),
+        ({"7": 0.6, "1": 0.2}, {"7"}),
+        ({"7": 0.5, "1": 0.5}, {"7", "88", "1"}),  # what was not judged counts as the others on average
+        ({}, {"7", "88", "1"}),
+    ],
+)
+def test_the_reward_of_a_judge_may_select(worth, possible):
+    def judged(prompts, completions, columns):
+        values = np.array([worth.get(text, np.nan) for text in completions], np.float32)
+        scores = reward(prompts, completions, columns)
+        return scores._replace(each=scores.each | {"judge": values})
+
+    seen, prompter = set(), Prompter(Digits(), PromptConfig(refine="{question}/{draft}"))
+    for seed in range(12):
+        calls = []
+        evaluate(
+            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, judged, prompter), prompter=prompter,
+            settings=EvalConfig(refine=True, num_drafts=4, num_samples=2, select="judge"), seed=seed,
+        )  # fmt: skip
+        seen.add(calls[1][3].removeprefix("q/"))
+    assert seen == possible
+
+
 def test_of_drafts_without_answers_one_is_taken_at_random():
     silent = lambda *given: reward(*given)._replace(parsed=[None] * len(given[1]))
     lines, _ = run(answers=DRAFTS, ids=(1,), refine=True, reward=silent)

@@ -75,7 +75,11 @@ def test_help_explains_fields(capsys):
 
 @pytest.mark.parametrize(
     ("argument", "value", "nearest"),
-    [("--optim.learning-rte", "1", "--optim.learning-rate"), ("--train.steps", "many", "--train.steps")],
+    [
+        ("--optim.learning-rte", "1", "--optim.learning-rate"),
+        ("--train.steps", "many", "--train.steps"),
+        ("--algorithm.scale-rewards", "True", "('group', 'batch', 'none')"),
+    ],
 )
 def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, capsys):
     with pytest.raises(SystemExit) as stop:
@@ -125,7 +129,6 @@ def test_a_wrong_name_or_type_names_the_nearest_field(argument, value, nearest, 
             "overlong_buffer is 13 of sampling.max_completion_length 12 tokens; it must be at most that",
         ),
         ("--algorithm.overlong-buffer", "-1", "algorithm.overlong_buffer is -1; it must be at least 0"),
-        ("--algorithm.scale-rewards", "True", "invalid choice 'True'"),
         (
             "--algorithm.num-drafts",
             "0 --algorithm.skip-solved",

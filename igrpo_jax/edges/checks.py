@@ -210,6 +210,17 @@ def _check_evaluation(config: Config) -> None:
             f"eval.select is majority, but none of reward.functions ({', '.join(functions)}) reads answers: add "
             f"{' or '.join(READERS)}, or select random or shortest"
         )
+    if config.eval.refine and config.eval.select == "judge":
+        if "judge" not in functions:
+            raise ValueError(
+                f"eval.select is judge, but reward.functions ({', '.join(functions)}) has none; add judge, with the "
+                "weight 0 in reward.weights if it is not to be rewarded"
+            )
+        if "{answer}" in config.judge.prompt:
+            raise ValueError(
+                "eval.select is judge, and judge.prompt shows it the gold answer, which nobody has at test time; take "
+                "{answer} out, or select best"
+            )
 
 
 def _check_variants(config: Config) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from igrpo_jax.drive import Ask, Draft, Group, Program
+from igrpo_jax.rewards.verdict import filled
 from igrpo_jax.types import BARE, DRAFTED, in_round
 
 Goodness = Callable[[Sequence[Group]], np.ndarray]
@@ -48,9 +49,11 @@ def goodness_of(select: str) -> Goodness:
     """The goodness that a selection means.
 
     `random`: all are equal. `majority`: how many of them have the same parsed answer; one that has none is worth
-    nothing. `shortest`: the fewer tokens, the better. `best`: the reward, which sees the gold answer.
+    nothing. `shortest`: the fewer tokens, the better. `judge`: what the reward of that name gives; one to which it
+    gives nothing counts as the others on average. `best`: the reward, which sees the gold answer.
     """
-    return {"random": _equal, "majority": _votes, "shortest": _shortness, "best": _reward}[select]
+    known = {"random": _equal, "majority": _votes, "shortest": _shortness, "judge": _judged, "best": _reward}
+    return known[select]
 
 
 def judged(judge: Judge, question: str, text: Callable[[list[int]], str]) -> Goodness:
@@ -75,6 +78,11 @@ def _votes(groups: Sequence[Group]) -> np.ndarray:
 
 def _shortness(groups: Sequence[Group]) -> np.ndarray:
     return -np.concatenate([group.samples.lengths for group in groups])
+
+
+def _judged(groups: Sequence[Group]) -> np.ndarray:
+    values = np.concatenate([group.scores.each["judge"] for group in groups]).tolist()
+    return np.array(filled(values, [""] * len(values)))
 
 
 def _reward(groups: Sequence[Group]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A KL penalty that goes off the reward: it changes advantages, so it is known before anything is trained on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,7 +48,11 @@ def with_penalty(
     algorithm, stages, kl = config.algorithm, list(experience.stages), 0.0
     for number in trained(experience, algorithm):
         stage = stages[number]
-        sums = kl_sums(learner, params, reference, stage, config=config, prompt_length=prompt_length)
+        sums = kl_sums(
+            learner, params, reference, stage, config=config, prompt_length=prompt_length, missing=experience.missing
+        )
+        if not len(sums):
+            continue
         rewards = (stage.rewards - algorithm.beta * sums).astype(np.float32)
         advantages = group_advantages(rewards, baseline=algorithm.baseline, scale=algorithm.scale_rewards)
         stages[number] = stage._replace(advantages=np.asarray(advantages))
@@ -63,14 +68,15 @@ def kl_sums(
     *,
     config: Config,
     prompt_length: Callable[[int], int],
+    missing: int = 0,
 ) -> np.ndarray:
     """KL of every completion from the reference, float32[P, G] in nats, estimated from its own tokens."""
-    whole = completions(stage, prompt_length, config)
-    whole = whole._replace(batch=whole.batch._replace(lengths=stage.samples.lengths))
+    seen = replace(config, algorithm=replace(config.algorithm, mask_truncated=False))
+    whole = completions(stage, prompt_length, seen, missing)
     temperature = config.sampling.temperature or 1.0
     ours, theirs = (
         learner.score_all(one, whole, rows=config.train.micro_batch, temperature=temperature)
         for one in (params, reference)
     )
     # Past each length both are 0, and so is their estimate.
-    return np.asarray(kl_estimate(theirs - ours, config.algorithm.kl_estimator)).sum(axis=2)
+    return np.asarray(kl_estimate(theirs - ours, config.algorithm.kl_estimator)).sum(axis=2)[: len(stage.rewards)]

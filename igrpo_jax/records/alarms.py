@@ -4,6 +4,8 @@ import statistics
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
+from igrpo_jax.learning.learner import NONFINITE
+
 Metrics = Mapping[str, float]
 
 WINDOW = 100
@@ -84,3 +86,25 @@ def _all(history: Sequence[Metrics], steps: int, odd: Callable[[Metrics], bool],
     """That warning if the last so many steps are all odd."""
     last = history[-steps:]
     return text if len(last) == steps and all(map(odd, last)) else ""
+
+
+def in_a_row(before: int, metrics: Mapping[str, float]) -> int:
+    """How many updates in a row were left out, after `before`; a step without an update says nothing of that.
+
+    >>> in_a_row(2, {NONFINITE: 1.0}), in_a_row(2, {"update/skipped": 1.0}), in_a_row(2, {NONFINITE: 0.0})
+    (3, 2, 0)
+    """
+    if NONFINITE not in metrics:
+        return before
+    return before + 1 if metrics[NONFINITE] else 0
+
+
+def too_many(done: int, left_out: int, metrics: Mapping[str, float]) -> str:
+    """Why a run ends whose updates are not finite."""
+    names = ("loss", "grad_norm", "sampling/logp_difference/max", "learning_rate")
+    seen = ", ".join(f"{name} {metrics[name]:.3g}" for name in names if name in metrics)
+    return (
+        f"the loss or the gradient of the last {left_out} steps up to {done} was infinite or NaN ({seen}), so they "
+        "were left out; weights are as before them, and so is the last checkpoint: allow more with "
+        "--train.max-skipped, or begin in another --workdir with a lower optim.learning_rate or --model.dtype float32"
+    )

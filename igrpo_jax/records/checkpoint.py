@@ -103,7 +103,8 @@ class Checkpoints:
             # A manager that has failed raises earlier failures again, some saves later.
             _error_of(self._manager.close)
             error = _error_of(self._open)
-        self._sealing.files = self.beside(step)
+        if step != self._sealing.step:  # a save that failed may be tried again much later
+            self._sealing.step, self._sealing.files = step, self.beside(step)
         with _no_warnings():
             error = error or _error_of(lambda: self._manager.save(step, args=ocp.args.PyTreeSave(_named(state))))
         if error:
@@ -260,9 +261,11 @@ class _Sealing(ocp.PyTreeCheckpointHandler):
     """Orbax's handler of trees, which also writes checksums: when all is written, before it is renamed into place.
 
     Attributes:
-      files: what else is written, by name.
+      step: of the newest save.
+      files: what else is written with it, by name.
     """
 
+    step: int | None = None
     files: Mapping[str, bytes] = MappingProxyType({})
 
     def finalize(self, directory: Any) -> None:

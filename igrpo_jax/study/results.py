@@ -100,8 +100,13 @@ def evaluated(
 
 
 def _is_as(line: Record, config: Config) -> bool:
-    """Whether an evaluation drew as the run's own do."""
-    wanted = {"temperature": config.eval.temperature, "top_p": config.eval.top_p}
+    """Whether an evaluation is the run's own, and none that somebody made later with other settings."""
+    settings = config.eval
+    wanted = {name: getattr(settings, name) for name in ("temperature", "top_p", "num_samples")}
+    wanted |= {"matched": settings.refine, "seed": config.seed, "reward": list(config.reward.functions)}
+    wanted["max_completion_length"] = settings.max_completion_length or config.sampling.max_completion_length
+    if line["mode"] == "refined":
+        wanted |= {name: getattr(settings, name) for name in ("select", "num_drafts", "rounds")}
     return all(line.get(name, value) == value for name, value in wanted.items())
 
 

@@ -10,6 +10,7 @@ import pytest
 from igrpo_jax.config import AlgorithmConfig, Config, OptimConfig, TrainConfig
 from igrpo_jax.learning.gradients import GAP
 from igrpo_jax.learning.learner import NONFINITE, Learner
+from igrpo_jax.learning.penalty import with_penalty
 from igrpo_jax.learning.updates import update
 from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.rewards import Scores
@@ -152,31 +153,47 @@ def without(rollout, kept):
     """The rollout with some of its problems alone."""
 
     def part(stage):
-        samples = Samples(*(x[kept] for x in stage.samples))
-        prompts = [stage.prompts[p] for p in kept]
-        return stage._replace(prompts=prompts, samples=samples, advantages=stage.advantages[kept])
+        samples = Samples(*(x[np.array(kept, int)] for x in stage.samples))
+        rewards, shares = stage.rewards[: len(kept)], stage.advantages[np.array(kept, int)]
+        return stage._replace(
+            prompts=[stage.prompts[p] for p in kept], samples=samples, rewards=rewards, advantages=shares
+        )
 
     return rollout._replace(stages=[part(stage) for stage in rollout.stages])
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1])
-def test_problems_that_a_step_has_too_few_change_neither_loss_nor_programs(beta, policy, make_layout):
-    algorithm = AlgorithmConfig(draft_weight=0.5, beta=beta)
+def test_problems_that_a_step_has_too_few_count_like_groups_without_spread(policy, make_layout):
+    """The third problem's groups are dead; so are they if there is no such problem."""
     results = []
-    for missing in (0, 1):
-        learner, state, keywords = fresh(policy, make_layout, algorithm=algorithm)
-        keywords["reference"] = jax.tree.map(jnp.copy, state.params) if beta else None
-        rollout = without(experience(TWO, ONE), [0, 1])._replace(missing=missing)
+    for rollout in (experience(TWO, ONE), without(experience(TWO, ONE), [0, 1])._replace(missing=1)):
+        learner, state, keywords = fresh(policy, make_layout)
         results.append(update(learner, state, rollout, **keywords))
     (state, metrics), (other, same) = results
-    for name in ("loss", "grad_norm", "entropy", "kl"):
-        assert metrics[name] == pytest.approx(same[name], rel=1e-5, abs=1e-6)
+    assert metrics == pytest.approx(same, rel=1e-5, abs=1e-6) and metrics["update/dead_fraction"] == 3 / 6
     for a, b in zip(jax.tree.leaves(state.moments), jax.tree.leaves(other.moments), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-    assert same["update/dead_fraction"] == (0 if beta else 3 / 6)  # of the 4 groups that there are one has no spread
     with counting_compiles() as compiles:
         update(learner, other, experience(TWO, ONE), **keywords)
     assert compiles.count == 0
+
+
+@pytest.mark.parametrize("kl_in", ["loss", "reward"])
+def test_with_a_penalty_too_few_problems_are_no_other_programs(kl_in, policy, make_layout):
+    learner, state, keywords = fresh(policy, make_layout, algorithm=AlgorithmConfig(beta=0.1, kl_in=kl_in))
+    reference, found = jax.device_put(jax.tree.map(lambda x: 0.9 * x, policy), learner.shardings.params), []
+    scored = {"config": keywords["config"], "prompt_length": keywords["prompt_length"]}
+    for kept in ([], [0, 1], [0, 1, 2]):
+        rollout = without(experience(TWO, DEAD), kept)._replace(missing=3 - len(kept))
+        with counting_compiles() as compiles:
+            if kl_in == "reward":
+                rollout, penalty = with_penalty(learner, state.params, reference, rollout, **scored)
+                assert (penalty["kl"] > 0) == bool(kept)
+                found.append(rollout.refinements.advantages[:2])
+            state, metrics = update(learner, state, rollout, **keywords | {"reference": reference})
+        assert metrics["update/skipped"] == (not kept) and (compiles.count == 0 or not kept)
+    if kl_in == "reward":
+        assert found[0].shape == (0, 2)
+        np.testing.assert_allclose(found[1], found[2], atol=1e-3)  # the policy has moved by a step in between
 
 
 def test_a_step_without_any_problem_makes_no_update_and_compiles_what_others_need(policy, make_layout):

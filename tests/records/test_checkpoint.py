@@ -248,3 +248,20 @@ def test_what_lies_beside_the_state_is_saved_and_checked_with_it(tmp_path, capsy
     checkpoints = Checkpoints(tmp_path / "run", keep=2)
     assert checkpoints.latest() == 2 and "notes.json has another checksum" in capsys.readouterr().err
     checkpoints.close()
+
+
+def test_a_save_that_is_tried_again_has_what_lay_beside_the_state_at_first(tmp_path, monkeypatch, capsys):
+    checkpoints, notes = Checkpoints(tmp_path / "run", keep=2), {2: b"[2]"}
+    checkpoints.beside = lambda step: {"notes.json": notes.pop(step)}
+    with monkeypatch.context() as patch:
+
+        def full(folder):
+            raise OSError(28, "No space left on device")
+
+        patch.setattr(checksums, "write_checksums", full)
+        checkpoints.save(2, STATE)
+        checkpoints.wait()
+    assert checkpoints.unsaved
+    checkpoints.close()
+    assert not checkpoints.unsaved and "could not be saved" in capsys.readouterr().err
+    assert Checkpoints(tmp_path / "run", keep=None).read_beside(2, "notes.json") == b"[2]"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from igrpo_jax.config import JudgeConfig, RewardConfig
+from igrpo_jax.config import Config, EvalConfig, JudgeConfig, RewardConfig
+from igrpo_jax.edges.checks import check
 from igrpo_jax.rewards import load_rewards
 from igrpo_jax.rewards.judge import load_judge
 from igrpo_jax.rewards.judge.cache import Cache
@@ -276,6 +277,16 @@ def test_closing_ends_a_call_that_waits(server):
 def test_scores_choose_among_texts_without_a_gold_answer(server, judge_of):
     server.answer = lambda text, before: Reply(completion("?" if "x" in text else f"Score: {text[-1]}"))
     assert judge_of(prompt=DIGITS).score("q", ["4", "x", "8"]) == pytest.approx([0.4, 0.6, 0.8])
+
+
+def test_a_judge_that_selects_is_among_the_rewards_and_sees_no_gold_answer():
+    plain = Config(eval=EvalConfig(refine=True, select="judge"), judge=JudgeConfig(model="j"))
+    judged = replace(plain, reward=RewardConfig(functions=("accuracy", "judge"), weights=(1.0, 0.0)))
+    check(judged)
+    with pytest.raises(ValueError, match=r"reward\.functions \(accuracy\) has none"):
+        check(plain)
+    with pytest.raises(ValueError, match="shows it the gold answer"):
+        check(replace(judged, judge=JudgeConfig(model="j", prompt="{completion} {answer}")))
 
 
 @pytest.mark.parametrize(

@@ -181,6 +181,18 @@ def test_two_comparisons_in_one_directory_are_one_too_many(tmp_path, capsys):
     assert "a run is writing here" in capsys.readouterr().err
 
 
+def test_it_takes_hold_of_no_device(tmp_path):
+    """The runs need the memory of all there are."""
+    (tmp_path / "mine.py").write_text(STUDY.format(more="seeds=(0,),"))
+    code = f"import jobs.compare, launch; from pathlib import Path; jobs.compare.ROOT = Path({str(tmp_path)!r})\n"
+    code += f"done = launch.main(['--job', 'compare', '--config', {str(tmp_path / 'mine.py')!r}, '--workdir', "
+    code += f"{str(tmp_path / 'root')!r}])\nfrom jax._src import xla_bridge; print(done, list(xla_bridge._backends))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=Path(launch.__file__).parent, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1] == "0 []", done.stderr
+
+
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_the_runs_and_the_exit_status_says_to_go_on(kind, tmp_path):
     (tmp_path / "mine.py").write_text(STUDY.format(more=""))

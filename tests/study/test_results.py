@@ -76,7 +76,11 @@ def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
             line(8, "a", "bare", scores, [[7, 1, 4], [9, 3, 4]]),
             line(8, "b", "bare", {"avg@4": 1.0, "maj@4": 1.0}, [[1, 4, 4]]),
             line(8, "a", "refined", {"avg@4": 0.75}, [[7, 2, 4], [9, 4, 4]], "majority"),
-            line(8, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]], temperature=1.0),  # by hand, later
+            # Made by hand, later:
+            line(8, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]], temperature=1.0),
+            line(8, "a", "bare", {"avg@9": 0.0}, [[7, 0, 9], [9, 0, 9]]) | {"num_samples": 9},
+            line(8, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]]) | {"reward": ["strict"]},
+            line(8, "a", "refined", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]], "best"),
         ],
     )
     found = read_results(tmp_path, CONFIG, ("eval/*", "eval/mean/avg@0%")).scores
