@@ -34,6 +34,7 @@ def evaluate(config: Config, layout: Any, workdir: Path) -> None:
         layout.processes.once(partial(compare_run, workdir, config, found.config, say=say))
         data = read_data(config, layout, found, train=False, columns=reward.needed, say=say)
         parts = assemble(config, layout, found, reward, data)
+        layout.processes.once(partial(make_room, workdir))
         write = recorder(workdir, held, say) if layout.processes.first else nowhere
         params, step, what = newest_policy(config, layout, found, parts.learner, workdir)
         say(f"evaluating {what}")
@@ -56,14 +57,27 @@ def evaluated(parts: Any, params: Any, step: int, write: Any) -> list[dict[str, 
     return lines
 
 
-def recorder(workdir: Path, held: ExitStack, say: Any) -> Any:
-    """What writes evaluations into the workdir, which is made; `held` waits for the last line when it is left."""
-    from igrpo_jax.records.evaluations import Evaluations
+def make_room(workdir: Path) -> None:
+    """Makes the workdir.
+
+    Raises:
+      ValueError: it cannot be written, or holds something else of the name of what is written.
+    """
+    from igrpo_jax.records.evaluations import FOLDER
     from igrpo_jax.records.workdir import check_logs
+
+    try:
+        check_logs(workdir, ("eval.jsonl",))
+        (workdir / FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--workdir {workdir} cannot be written ({error.strerror}); choose another") from error
+
+
+def recorder(workdir: Path, held: ExitStack, say: Any) -> Any:
+    """What writes evaluations into the workdir; `held` waits for the last line when it is left."""
+    from igrpo_jax.records.evaluations import Evaluations
     from igrpo_jax.records.writer import Writer
 
-    check_logs(workdir, ("eval.jsonl",))
-    workdir.mkdir(parents=True, exist_ok=True)
     writer = Writer(say)
     held.callback(writer.close)
     return Evaluations(workdir, writer, say).record

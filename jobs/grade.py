@@ -9,7 +9,7 @@ from igrpo_jax.edges.preemption import Stop
 from igrpo_jax.edges.printable import say
 from igrpo_jax.edges.user_code import path_of
 from jobs.arguments import Launch
-from jobs.evaluate import recorder, show
+from jobs.evaluate import make_room, recorder, show
 
 
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
@@ -29,6 +29,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
         )
     found = read_generations(path)
     with load_rewards(config.reward, config.judge) as reward, ExitStack() as held:
+        make_room(workdir)
         write = recorder(workdir, held, say)
         lines = []
         for key, records in found.items():

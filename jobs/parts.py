@@ -35,7 +35,7 @@ def assemble(config: Config, layout: Any, found: Any, reward: Any, data: Any = N
     asked = shapes.refinement if config.algorithm.num_drafts or config.eval.refine else shapes.prompt
     layout.processes.warn(beyond_positions(asked, answers, found.config.max_position))
     pool = pool_of(config, layout.num_row_shards, shapes)
-    followers = FOLLOWERS if reward.waits and layout.processes.count == 1 else 1
+    followers = FOLLOWERS if getattr(reward, "waits", False) and layout.processes.count == 1 else 1
     make = partial(
         Sampler, decoder, layout, seed=config.seed, stop_ids=stops, decode=prompter.text, followers=followers, **options
     )

@@ -30,7 +30,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where problems come from. A source is `kind:name?option=value&option=value`."""
+    """Where problems come from. A source is `kind:name?option=value&option=value`, or a public set by its name alone:
+    aime24, aime25, amc23, gsm8k, math500, minerva; math, acereason (see docs/evaluation.md)."""
 
     train: tuple[str, ...] = ("arithmetic:mix?split=train",)
     """Training sources; kinds: arithmetic, gym, file, hf, tfds (see igrpo_jax/data)."""

@@ -30,10 +30,10 @@ class Evaluations:
         Args:
           workdir: the run's directory.
           writer: appends lines to files.
-          say: gets a line where something cannot be written.
+          say: gets a line where something cannot be written, or what is there is damaged.
         """
         self._workdir, self._writer, self._say = workdir, writer, say
-        self._files = {settings(line): line.get("generations") for line in read_records(workdir / FILE)}
+        self._files = {settings(line): line.get("generations") for line in read_records(workdir / FILE, say)}
 
     def record(self, step: int, line: Mapping[str, Any], records: Iterable[Mapping[str, Any]]) -> None:
         """Records an evaluation after `step` steps: its line, without step, and all samples, each a `sample_record`."""

@@ -110,3 +110,10 @@ def test_a_dataset_that_needs_more_packages(fails, monkeypatch):
 
     monkeypatch.setattr(tfds, "data_source", refuse)
     fails("tfds:tiny_sums", "without the package 'tensorflow'", "prepare it elsewhere")
+
+
+def test_a_public_set_by_name_may_be_a_prepared_directory(load, prepared):
+    source = load(f"amc23?tfds={prepared}/tiny_sums/1.0.0")
+    assert (source.name, len(source)) == ("amc23", 3)
+    assert (source[2].question, source[2].columns["answer"]) == ("¿2 + 1?", "3")
+    assert len(load(f"amc23?tfds={prepared}/tiny_sums/1.0.0&split=train")) == 10
