@@ -76,7 +76,14 @@ def parse(argv: list[str]) -> tuple[Launch, Config]:
 
 def run_job(launch: Launch, config: Config, stop: Stop) -> None:
     """Does the job, in the run's directory."""
-    workdir = path_of(launch.workdir) if launch.workdir else ROOT / "runs" / (Path(launch.config).stem or launch.job)
+    if len(launch.workdir) > 1 and launch.job != "report":
+        raise ValueError(
+            f"--workdir has {len(launch.workdir)} directories; --job {launch.job} takes one, report several"
+        )
+    if launch.job == "report" and not (launch.workdir or launch.config):
+        raise ValueError("--job report needs a --workdir, or the --config of a run in runs/")
+    default = ROOT / "runs" / (Path(launch.config).stem or launch.job)
+    workdir = path_of(launch.workdir[0]) if launch.workdir else default
     import_module(f"jobs.{launch.job}").run(launch, config, workdir, stop)
 
 

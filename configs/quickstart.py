@@ -36,6 +36,6 @@ def get_config() -> Config:
         algorithm=AlgorithmConfig(num_drafts=4, num_generations=4, draft_weight=1.0),
         reward=RewardConfig(functions=("accuracy", "ended"), weights=(1.0, 0.2)),
         optim=OptimConfig(learning_rate=1e-5, warmup_ratio=0.0, final_lr_ratio=1.0),
-        train=TrainConfig(steps=12, problems_per_step=8, micro_batch=32, save_every=6),
+        train=TrainConfig(steps=12, problems_per_step=8, micro_batch=32, save_every=6, sample_rows=-1),
         eval=EvalConfig(num_samples=4, temperature=0.7, top_p=1.0),
     )

@@ -35,6 +35,6 @@ def get_config() -> Config:
         algorithm=AlgorithmConfig(num_drafts=2, num_generations=4),
         reward=RewardConfig(functions=("configs.smoke:even_share", "ended"), workers=1),
         optim=OptimConfig(learning_rate=1e-4),
-        train=TrainConfig(steps=4, problems_per_step=8, micro_batch=2, save_every=2),
+        train=TrainConfig(steps=4, problems_per_step=8, micro_batch=2, save_every=2, report=False),
         eval=EvalConfig(num_samples=2),
     )

@@ -140,7 +140,8 @@ def _train(
         spending.add(metrics)
         run = run._replace(config=spending.expecting(done, run.layout.agree))
         log.steps = run.config.train.steps
-        some = experience.problems[: config.train.sample_rows]
+        rows = config.train.sample_rows
+        some = experience.problems[: rows if rows >= 0 else None]
         log.samples(done, [sample_record(q, p, experience.stages, run.prompter.text) for p, q in enumerate(some)])
         log.advance(done, metrics)
         # The state before this step may be saved yet, by a thread beside this loop.
@@ -225,6 +226,7 @@ def train_step(
     if not metrics["update/skipped"]:
         metrics["tokens_per_s/train"] = metrics["train/tokens"] / clock.seconds["update"]
     metrics["memory/peak_gb"] = peak_gb()
+    metrics["devices"] = float(jax.device_count())
     return state, metrics, experience
 
 

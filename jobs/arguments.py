@@ -6,7 +6,7 @@ from typing import Literal
 from igrpo_jax.config import Config, SamplingConfig
 from igrpo_jax.edges.preemption import GRACE
 
-ALONE = ("evaluate", "sample", "grade")
+ALONE = ("evaluate", "sample", "grade", "report")
 """Jobs that need no config file."""
 
 WITHOUT = Config(sampling=SamplingConfig(rows=16))
@@ -18,17 +18,17 @@ class Launch:
     """Where and how to run; what to run is in the config."""
 
     config: str = ""
-    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Evaluate, sample and grade do
-    without one; 16 completions are decoded at once then, see --sampling.rows."""
+    """Path of a config file with `get_config()`; a bare name is sought in configs/ too. Evaluate, sample, grade and
+    report do without one; 16 completions are decoded at once then, see --sampling.rows."""
     mesh: str = ""
     """Device mesh fsdp x tensor, like 8x1 or fsdp=8,tensor=1, or data x fsdp x tensor. Default: all devices on fsdp."""
-    workdir: str = ""
+    workdir: tuple[str, ...] = ()
     """Directory of the run; a run found there is resumed, or refused if it is another one. Default: runs/<config>,
-    or runs/<job> without a config."""
+    or runs/<job> without a config. A report takes several, or a study's."""
     job: Literal["train", "evaluate", "sample", "grade", "plan", "export", "report", "compare"] = "train"
     """train; evaluate the newest checkpoint (or the initial model); sample: show how it answers --question; grade
     --generations once more; plan: what the run takes, compiled for --topology; export the checkpoint for transformers;
-    report: show a run; compare: run the arms of a study (docs/studies.md)."""
+    report: runs as a page, report/report.html in the workdir; compare: run the arms of a study (docs/studies.md)."""
     question: tuple[str, ...] = ()
     """Questions for --job sample."""
     questions: str = ""
@@ -60,3 +60,9 @@ class Launch:
     (docs/trackers.md)."""
     max_hours: float = 0
     """Save and leave, with exit status 75, before so many hours have passed; 0 is never."""
+    out: str = ""
+    """Directory that a report is written to. Default: report in the workdir, runs/report for several."""
+    watch: bool = False
+    """Write the report anew every minute while a run goes on."""
+    gpu_hour_price: float = 0
+    """What one device costs an hour, in any money; the report then says what the runs have cost."""

@@ -11,6 +11,7 @@ from igrpo_jax.config import Config, to_dict
 from igrpo_jax.edges.preemption import Preempted, Stop
 from igrpo_jax.study.config import Study
 from jobs.arguments import Launch
+from jobs.report import report_on
 
 ROOT = Path(__file__).parents[1]
 
@@ -133,6 +134,7 @@ class Scheduler:
         written.parent.mkdir(parents=True, exist_ok=True)
         write_json(written, {"config": to_dict(self.config_of(run)), "beside": self.beside})
         options = ["--config", str(written), "--workdir", str(workdir), "--grace", str(self.launch.grace)]
+        options += ["--train.no-report"]  # there is one of the study
         if self.launch.mesh:
             options += ["--mesh", self.launch.mesh]
         if self.launch.cpu_devices:
@@ -214,6 +216,8 @@ def finish(study: Study, root: Any, configs: Mapping[str, Config]) -> None:
     for note in notes:
         print(note)
     print(f"wrote {root.directory / 'comparison.md'} and comparison.json")
+    if study.config.train.report:
+        print(report_on(root.directory))
 
 
 def counted(runs: Sequence[Any]) -> str:

@@ -59,4 +59,4 @@ def facts(launch: Launch, config: Config) -> dict[str, Any]:
     from sharding.processes import versions
 
     values = {f"--{name}": value for name, value in fields(to_dict(config)).items()}
-    return {"--mesh": launch.mesh, "--job": launch.job, "--workdir": launch.workdir} | versions() | values
+    return {"--mesh": launch.mesh, "--job": launch.job, "--workdir": list(launch.workdir)} | versions() | values

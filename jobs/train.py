@@ -11,6 +11,7 @@ from jobs.arguments import Launch
 from jobs.devices import devices
 from jobs.export import write_export
 from jobs.parts import assemble, initial_policy, read_data
+from jobs.report import report_on
 
 
 def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
@@ -50,7 +51,8 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
             completed = checkpoints.latest() or 0
             tracked = partial(Tracker, track, workdir, fields(to_dict(config)), resumed=completed > 0)
             tracker = None if track == "none" else lambda say: tracked(say=say)
-            log = RunLog(workdir, steps=config.train.steps, completed=completed, tracker=tracker)
+            room = config.train.samples_mb
+            log = RunLog(workdir, steps=config.train.steps, completed=completed, samples_mb=room, tracker=tracker)
         stop.at_exit(log.close)
         with closing(log), closing(checkpoints):
             log.console.print(overview(parts))
@@ -60,5 +62,7 @@ def train(config: Config, layout: Any, workdir: Path, *, held: ExitStack, stop: 
         write_export(config, policy, found, workdir)
     if layout.processes.first:
         log.console.print(summary_table(read_metrics(workdir)))
+        if config.train.report:
+            log.say(report_on(workdir))
     if checkpoints.unsaved:
         raise ValueError(f"{checkpoints.unsaved}, the last one; make room and give the same command again")

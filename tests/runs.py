@@ -5,7 +5,7 @@ import os
 import socket
 from pathlib import Path
 
-FLEETING = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_")
+FLEETING = ("time/", "tokens_per_s/", "step_time", "memory/", "compile/", "sampling/row_", "train/padding_", "devices")
 """How names of metrics begin that differ from run to run or mesh to mesh: times, memory, compilations, padding."""
 
 

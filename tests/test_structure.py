@@ -29,7 +29,7 @@ MAY_IMPORT = {
 }
 ROOMS = (
     "types", "protocols", "config", "edges", "prompts", "advantages", "losses", "rewards", "data", "sampling", "drive",
-    "replay", "rollout", "learning", "records", "evaluate", "study", "train", "planning",
+    "replay", "rollout", "learning", "records", "evaluate", "study", "report", "train", "planning",
 )  # fmt: skip
 """The files and folders of `igrpo_jax`; each imports only what stands before it."""
 

@@ -201,10 +201,12 @@ def test_a_run_writes_what_it_promises(alone):
         ),
     ],
 )
-def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, monkeypatch, quick_compile):
+def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, monkeypatch, capsys, quick_compile):
     monkeypatch.setenv("IGRPO_CACHE", cache)
     common = ["--config", "smoke.py", "--mesh", "8x1", "--workdir", str(tmp_path), "--train.steps", "2", "--data.eval"]
-    assert launch.main([*common, "--train.no-export", *arguments]) == 0
+    assert launch.main([*common, "--train.no-export", "--train.report", *arguments]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(tmp_path / "report" / "report.html")
+    assert (tmp_path / "report" / "report.html").is_file()
     first, second = (r for r in records(tmp_path) if r["step"])
     assert ("draft/reward" in first) == (variant != "grpo")
     if variant == "grpo":
@@ -221,8 +223,12 @@ def test_variants_of_the_algorithm_train(variant, arguments, tmp_path, cache, mo
 
 def test_report_and_export_jobs_work_on_a_finished_run(alone, tmp_path, cache, monkeypatch, capsys):
     monkeypatch.setenv("IGRPO_CACHE", cache)
-    assert launch.main(["--config", "smoke.py", "--job", "report", "--workdir", str(alone)]) == 0
-    assert "draft/reward" in capsys.readouterr().out
+    out = tmp_path / "report"
+    assert launch.main(["--job", "report", "--workdir", str(alone), "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "draft/reward" in said and said.splitlines()[-1] == str(out / "report.html")
+    page = (out / "report.html").read_text()
+    assert "note:" not in said and page.count('id="chunk-') == 1 and "finished, 6 steps" in page
     first = (alone / "export" / "model.safetensors").read_bytes()
     unfinished = alone / "checkpoints" / "8.orbax-checkpoint-tmp"  # a living run may be writing one
     unfinished.mkdir()

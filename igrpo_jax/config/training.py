@@ -54,8 +54,12 @@ class TrainConfig:
     eval_every: int = 0
     """Steps between evaluations; 0 evaluates before the first and after the last step only."""
     sample_rows: int = 3
-    """Problems a step whose samples are recorded in samples.jsonl, all their drafts and refinements; on terminals a
-    table shows one of each every 10 steps."""
+    """Problems a step whose samples are recorded in samples.jsonl, all their drafts and refinements; -1 is all, 0 none.
+    On terminals a table shows some every 10 steps."""
+    samples_mb: int = 1024
+    """MiB that recorded samples may take, in samples.jsonl and what follows it; then the oldest go. 0 is no limit."""
+    report: bool = True
+    """Write report/report.html at the end, the run as a page to look at."""
     export: bool = True
     """Write a Hugging Face model to workdir/export at the end."""
 
@@ -80,8 +84,8 @@ class EvalConfig:
     """Also answer with an own draft in the prompt."""
     num_drafts: int = 4
     """N, drafts a problem, of which one is chosen."""
-    select: Literal["majority", "random", "shortest", "best"] = "majority"
-    """Which draft: one with the most frequent answer, any, or the shortest; best sees the gold answers, which nobody
-    has at test time: an upper bound, and marked as such."""
+    select: Literal["majority", "random", "shortest", "judge", "best"] = "majority"
+    """Which draft: one with the most frequent answer, any, the shortest, or the one to which the reward `judge` gives
+    most; best sees the gold answers, which nobody has at test time: an upper bound, and marked as such."""
     rounds: int = 1
     """Rounds of refinement; in each but the first a refinement is the draft."""

@@ -71,6 +71,16 @@ def held(workdir: Path) -> bool:
     return other.get("place") == _place() and _started(other["pid"]) == other.get("started")
 
 
+def lives(workdir: Path) -> bool:
+    """Whether a run seems to be writing to a directory; of one on another machine its last touch has to tell."""
+    path = workdir / NAME
+    try:
+        other, age = _read(path), time.time() - path.stat().st_mtime
+    except OSError:
+        return False
+    return held(workdir) if other.get("place") == _place() else age <= DEAD
+
+
 def _take(path: Path, mine: dict[str, Any], say: Callable[[str], None], beat: float, dead: float) -> None:
     """Creates the file, or replaces that of a dead holder; who creates `.taken` may replace."""
     while True:

@@ -28,7 +28,12 @@ def read_records(path: Path, say: Callable[[str], None] | None = None) -> list[d
       path: of the file; where there is none, there are no records.
       say: gets a line if any is damaged. A last line without its end is what a kill leaves, and is no damage.
     """
-    return [record for record, _ in _read(path, say)]
+    return list(each_record(path, say))
+
+
+def each_record(path: Path, say: Callable[[str], None] | None = None) -> Iterator[dict[str, Any]]:
+    """As `read_records`, one after the other: for files that are too large for memory."""
+    return (record for record, _ in _read(path, say))
 
 
 def forget(path: Path, *, after: int, say: Callable[[str], None]) -> list[dict[str, Any]]:

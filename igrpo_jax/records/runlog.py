@@ -18,12 +18,16 @@ from igrpo_jax.edges.printable import printable, say
 from igrpo_jax.records import events
 from igrpo_jax.records.evaluations import Evaluations, forget_evaluations
 from igrpo_jax.records.lines import encoded, forget, read_records
+from igrpo_jax.records.rotation import Rotation, parts
 from igrpo_jax.records.samples import shown
 from igrpo_jax.records.trackers import Tracker
 from igrpo_jax.records.writer import Writer
 
 BAR = ("draft/reward", "reward", "entropy", "grad_norm", "tokens_per_s/sample", "step_time")
 """Shown while training; the loss is not among them, near zero on policy it only frightens."""
+
+SHOWN = 3
+"""Samples in a table on the terminal."""
 
 
 class RunLog:
@@ -42,6 +46,7 @@ class RunLog:
         *,
         steps: int,
         completed: int,
+        samples_mb: int = 0,
         console: Console | None = None,
         tracker: Callable[[Callable[[str], None]], Tracker] | None = None,
     ):
@@ -52,6 +57,7 @@ class RunLog:
           steps: training steps in all.
           completed: steps that are checkpointed; later records are dropped, they will be made again. Where this is 0 a
             run begins, and nothing is kept.
+          samples_mb: MiB that samples may take, see `igrpo_jax.records.rotation`; 0 is without bound.
           console: for tests.
           tracker: makes what gets the metrics as well, given what says a line.
 
@@ -62,7 +68,7 @@ class RunLog:
         self.console = console or Console()
         self._workdir = workdir
         kept_metrics = forget(workdir / "metrics.jsonl", after=kept, say=self.say)
-        forget(workdir / "samples.jsonl", after=kept, say=self.say)
+        self._rotation = _samples_before(workdir, kept, samples_mb << 20, self.say)
         self.kept = kept_metrics
         forget_evaluations(workdir, after=kept, say=self.say)
         self._evaluated = {record["step"] for record in kept_metrics if _has_evaluations(record)}
@@ -114,9 +120,11 @@ class RunLog:
 
     def samples(self, step: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Records samples, each a `sample_record`, and shows some of them every 10 steps on a terminal."""
-        self._writer.append({self._workdir / "samples.jsonl": encoded([{"step": step} | dict(row) for row in rows])})
-        if self.console.is_terminal and step % 10 == 0:
-            self.console.print(samples_table(step, rows))
+        lines = encoded([{"step": step} | dict(row) for row in rows])
+        if lines:
+            self._writer.append({self._rotation.place(step, len(lines)): lines})
+        if rows and self.console.is_terminal and step % 10 == 0:
+            self.console.print(samples_table(step, rows[:SHOWN]))
 
     def close(self) -> None:
         """Flushes everything."""
@@ -178,6 +186,14 @@ def overview(run: Any) -> Any:
 def plain(value: Any) -> Text:
     """A cell in which nothing is markup or a control code."""
     return Text(printable(str(value)))
+
+
+def _samples_before(workdir: Path, kept: int, limit: int, say: Callable[[str], None]) -> Rotation:
+    """Where samples go from here on; those of later steps are forgotten, and files that held nothing else."""
+    for path in parts(workdir):
+        if not forget(path, after=kept, say=say) and path.name != "samples.jsonl":
+            path.unlink()
+    return Rotation(workdir, limit)
 
 
 def samples_table(step: int, rows: Sequence[Mapping[str, Any]]) -> Table:

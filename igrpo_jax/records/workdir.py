@@ -20,7 +20,7 @@ FREE = (
     *("judge.base_url", "judge.timeout", "judge.retries", "judge.concurrency", "judge.max_failures", "judge.cache"),
     *("train.steps", "train.micro_batch", "train.logprob_chunk", "train.save_every", "train.keep", "train.eval_every"),
     *("train.max_skipped", "train.max_sampled_tokens", "train.max_trained_tokens", "train.max_seconds"),
-    *("train.sample_rows", "train.export", "eval."),
+    *("train.sample_rows", "train.samples_mb", "train.report", "train.export", "eval."),
 )
 """Fields, and sections with their dot, that may change when a run is resumed: they are no part of what it learns.
 
@@ -64,7 +64,7 @@ def claim(workdir: Path, config: Config, architecture: Any, data: Mapping[str, t
     try:
         _check_places(workdir, export=config.train.export, ours=theirs is not None)
         workdir.mkdir(parents=True, exist_ok=True)
-        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "eval.jsonl"))
+        sweep(workdir, ("config.json", COPY, "metrics.jsonl", "samples.jsonl", "samples-*.jsonl", "eval.jsonl"))
         text = (json.dumps(mine, indent=2) + "\n").encode()
         for place in (workdir / COPY, path):
             if place.exists() and not place.is_file():

@@ -53,7 +53,7 @@ class Root:
           ValueError: the directory is another study's, a run's, or cannot be written.
         """
         self.directory, self._name, self._study, self._configs = directory, name, study, configs
-        before = _recorded(directory, {*study.arms, "comparison.json", "comparison.md", LEASE})
+        before = _recorded(directory, {*study.arms, "comparison.json", "comparison.md", "report", LEASE})
         known = {Run(one["arm"], one["seed"]): one["status"] for one in before["runs"]} if before else {}
         if before:
             _check_same(directory, before, name, study, configs, [run for run, s in known.items() if s != "waiting"])

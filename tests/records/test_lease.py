@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from igrpo_jax.records.lease import NAME, _me, held, lease
+from igrpo_jax.records.lease import NAME, _me, held, lease, lives
 
 
 def holder(folder, *, beat=0.05, ignore=str, dead=1.0):
@@ -136,3 +136,21 @@ def test_a_process_that_stood_still_while_another_took_over_ends(tmp_path):
     assert process.wait(60) == 1 and "was taken over by process 1 on" in process.stdout.read()
     assert json.loads((tmp_path / NAME).read_text())["token"] == "theirs"
     process.stdout.close()
+
+
+def test_whether_a_run_lives_is_told_without_waiting(tmp_path):
+    assert not lives(tmp_path)
+    with lease(tmp_path, say=print):
+        assert lives(tmp_path)
+        path = tmp_path / NAME
+        elsewhere = json.loads(path.read_text())
+        os.utime(path, (0, 0))
+        assert lives(tmp_path)
+        path.write_text(json.dumps(elsewhere | {"started": "another process"}))
+        assert not lives(tmp_path)
+        path.write_text(json.dumps(elsewhere | {"place": "another machine"}))
+        assert lives(tmp_path)
+        os.utime(path, (0, 0))
+        assert not lives(tmp_path)
+        path.write_text(json.dumps(elsewhere))
+    assert not lives(tmp_path)

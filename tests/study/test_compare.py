@@ -92,7 +92,9 @@ def test_all_runs_and_a_comparison(tmp_path, capsys):
     assert difference["mean"] == pytest.approx(0.25) and difference["of"] == [0, 1]
     assert (tmp_path / "root" / "comparison.md").read_text().startswith("# t\n")
     shown = capsys.readouterr().out
-    assert "other, seed 1: finished, 4 of 4" in shown and "comparison.md" in shown.splitlines()[-1]
+    assert "other, seed 1: finished, 4 of 4" in shown and "comparison.md" in shown.splitlines()[-2]
+    report = tmp_path / "root" / "report" / "report.html"
+    assert shown.splitlines()[-1] == str(report) and report.is_file()
 
 
 def test_finished_runs_are_not_touched_and_a_seed_can_be_added(tmp_path):
