@@ -84,8 +84,8 @@ class EvalConfig:
     """Also answer with an own draft in the prompt."""
     num_drafts: int = 4
     """N, drafts a problem, of which one is chosen."""
-    select: Literal["majority", "random", "shortest", "best"] = "majority"
-    """Which draft: one with the most frequent answer, any, or the shortest; best sees the gold answers, which nobody
-    has at test time: an upper bound, and marked as such."""
+    select: Literal["majority", "random", "shortest", "judge", "best"] = "majority"
+    """Which draft: one with the most frequent answer, any, the shortest, or the one to which the reward `judge` gives
+    most; best sees the gold answers, which nobody has at test time: an upper bound, and marked as such."""
     rounds: int = 1
     """Rounds of refinement; in each but the first a refinement is the draft."""
