@@ -262,7 +262,7 @@ def run_evaluations(run: Run, params: PyTree) -> Iterator[tuple[str, Evaluation]
     view = run.learner.view(params)
     draw = evaluation_draw(run, view)
     for name, problems in run.evals.items():
-        evaluations = evaluate(problems, draw=draw, prompter=run.prompter, settings=config.eval, seed=config.seed)
+        evaluations = evaluate(problems, draw=draw, settings=config.eval, seed=config.seed)
         yield from ((name, evaluation) for evaluation in evaluations)
 
 

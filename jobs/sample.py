@@ -112,7 +112,7 @@ def answering(
 
     def answer(problems: Sequence[Any]) -> None:
         checked(problems, prompter, config)
-        evaluation = refine(problems, draw=draw, prompter=prompter, settings=config.eval, seed=config.seed)
+        evaluation = refine(problems, draw=draw, settings=config.eval, seed=config.seed)
         if layout.processes.first:
             show(evaluation.records(prompter.text), config, graded)
 

@@ -71,7 +71,7 @@ def drawn(calls, answers, reward, prompter):
     )  # fmt: skip
 
 
-def run(calls=None, *, ids=(1, 2, 3), reward=reward, answers=ANSWERS, judge=None, **settings):
+def run(calls=None, *, ids=(1, 2, 3), reward=reward, answers=ANSWERS, **settings):
     """The lines of eval.jsonl, and the evaluations."""
     config = Config(
         prompt=PromptConfig(refine="{question}/{draft}", system=""), reward=RewardConfig(functions=("accuracy",)),
@@ -81,7 +81,7 @@ def run(calls=None, *, ids=(1, 2, 3), reward=reward, answers=ANSWERS, judge=None
     calls = [] if calls is None else calls
     evaluations = evaluate(
         [Problem(i, f"q{i}", {"answer": str(i)}) for i in ids], draw=drawn(calls, answers, reward, prompter),
-        prompter=prompter, settings=config.eval, judge=judge,
+        settings=config.eval,
     )  # fmt: skip
     return [evaluation_line("x", evaluation, config) for evaluation in evaluations], evaluations
 
@@ -161,23 +161,12 @@ def test_the_draft_in_the_prompt_is_the_selected_one(select, possible):
     for seed in range(12):
         calls = []
         evaluate(
-            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, reward, prompter), prompter=prompter,
+            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, reward, prompter),
             settings=EvalConfig(refine=True, num_drafts=4, num_samples=2, select=select), seed=seed,
         )  # fmt: skip
         assert [call[2] for call in calls[:2]] == [3, 4]
         seen.add(calls[1][3].removeprefix("q/"))
     assert seen == possible
-
-
-def test_a_judge_may_select():
-    calls, asked = [], []
-
-    def judge(question, texts):
-        asked.append((question, list(texts)))
-        return [len(text) + (text == "7") * 9 for text in texts]
-
-    run(calls, ids=(1,), answers=DRAFTS, refine=True, judge=judge)
-    assert asked == [("q1", ["7", "88", "88", "1"])] and calls[1][3] == "q1/7"
 
 
 @pytest.mark.parametrize(
@@ -199,7 +188,7 @@ def test_the_reward_of_a_judge_may_select(worth, possible):
     for seed in range(12):
         calls = []
         evaluate(
-            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, judged, prompter), prompter=prompter,
+            [Problem(1, "q", {"answer": "1"})], draw=drawn(calls, DRAFTS, judged, prompter),
             settings=EvalConfig(refine=True, num_drafts=4, num_samples=2, select="judge"), seed=seed,
         )  # fmt: skip
         seen.add(calls[1][3].removeprefix("q/"))

@@ -7,9 +7,8 @@ import numpy as np
 
 from igrpo_jax.config import Config, EvalConfig
 from igrpo_jax.drive import Group, Program, Reward, drive
-from igrpo_jax.edges.chat import asked
 from igrpo_jax.evaluate.matching import Draw, matched, total
-from igrpo_jax.evaluate.programs import GOLD, Judge, bare, goodness_of, judged, refined
+from igrpo_jax.evaluate.programs import GOLD, bare, goodness_of, refined
 from igrpo_jax.evaluate.scores import answers_of, scores
 from igrpo_jax.prompts import Prompter
 from igrpo_jax.protocols import Sample
@@ -48,20 +47,16 @@ def evaluate(
     problems: Sequence[Problem],
     *,
     draw: Draw,
-    prompter: Prompter,
     settings: EvalConfig,
     seed: int = 0,
-    judge: Judge | None = None,
 ) -> list[Evaluation]:
     """Answers of a policy to some problems, graded.
 
     Args:
       problems: the whole set.
       draw: samples and grades, see `drawing`.
-      prompter: reads texts.
       settings: num_samples, refine, num_drafts, select and rounds are read.
       seed: of the choice among equally good drafts.
-      judge: if given, selects the drafts.
 
     Returns:
       The bare answers: `num_samples` of each problem, or, with `refine`, as many as the tokens of the refined ones
@@ -69,7 +64,7 @@ def evaluate(
     """
     if not settings.refine:
         return [Evaluation("bare", problems, draw([bare(settings.num_samples) for _ in problems], problems))]
-    second = refine(problems, draw=draw, prompter=prompter, settings=settings, seed=seed, judge=judge)
+    second = refine(problems, draw=draw, settings=settings, seed=seed)
     first = matched(problems, [groups[:1] for groups in second.groups], second.sampled_tokens, draw)
     return [Evaluation("bare", problems, first), second]
 
@@ -78,18 +73,14 @@ def refine(
     problems: Sequence[Problem],
     *,
     draw: Draw,
-    prompter: Prompter,
     settings: EvalConfig,
     seed: int = 0,
-    judge: Judge | None = None,
 ) -> Evaluation:
     """The refined answers alone; arguments as of `evaluate`."""
 
     def program(problem: Problem) -> Program:
-        judging = judge and judged(judge, asked(problem.question), prompter.text)
         noise = np.random.default_rng((seed, problem.id))
-        goodness = judging or goodness_of(settings.select)
-        return refined(settings.num_drafts, settings.num_samples, settings.rounds, goodness, noise)
+        return refined(settings.num_drafts, settings.num_samples, settings.rounds, goodness_of(settings.select), noise)
 
     return Evaluation("refined", problems, draw([program(problem) for problem in problems], problems))
 

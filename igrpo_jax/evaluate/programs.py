@@ -15,9 +15,6 @@ from igrpo_jax.types import BARE, DRAFTED, in_round
 Goodness = Callable[[Sequence[Group]], np.ndarray]
 """How much each completion of these groups is preferred as the draft, one number a completion, in order."""
 
-Judge = Callable[[str, Sequence[str]], Sequence[float]]
-"""`judge(question, texts)` is what each text is worth as an answer, without the gold answer."""
-
 GOLD = ("best",)
 """Selections that see the gold answer."""
 
@@ -54,16 +51,6 @@ def goodness_of(select: str) -> Goodness:
     """
     known = {"random": _equal, "majority": _votes, "shortest": _shortness, "judge": _judged, "best": _reward}
     return known[select]
-
-
-def judged(judge: Judge, question: str, text: Callable[[list[int]], str]) -> Goodness:
-    """The goodness that a judge gives the texts of the completions."""
-
-    def goodness(groups: Sequence[Group]) -> np.ndarray:
-        drafts = [group.completion(i) for group in groups for i in range(len(group.samples.lengths))]
-        return np.asarray(judge(question, [text(draft.tokens) for draft in drafts]), float)
-
-    return goodness
 
 
 def _equal(groups: Sequence[Group]) -> np.ndarray:

@@ -274,11 +274,6 @@ def test_closing_ends_a_call_that_waits(server):
     assert not thread.is_alive() and took() < 8 and "closed" in str(raised[0])
 
 
-def test_scores_choose_among_texts_without_a_gold_answer(server, judge_of):
-    server.answer = lambda text, before: Reply(completion("?" if "x" in text else f"Score: {text[-1]}"))
-    assert judge_of(prompt=DIGITS).score("q", ["4", "x", "8"]) == pytest.approx([0.4, 0.6, 0.8])
-
-
 def test_a_judge_that_selects_is_among_the_rewards_and_sees_no_gold_answer():
     plain = Config(eval=EvalConfig(refine=True, select="judge"), judge=JudgeConfig(model="j"))
     judged = replace(plain, reward=RewardConfig(functions=("accuracy", "judge"), weights=(1.0, 0.0)))

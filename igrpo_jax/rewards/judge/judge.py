@@ -13,7 +13,7 @@ from igrpo_jax.edges.user_code import path_of
 from igrpo_jax.rewards.judge.cache import Cache, key_of
 from igrpo_jax.rewards.judge.endpoint import Answer, Endpoint, Hopeless, Unanswered
 from igrpo_jax.rewards.judge.form import asked_of_judge, fields_of, read_score
-from igrpo_jax.rewards.verdict import Verdict, filled
+from igrpo_jax.rewards.verdict import Verdict
 
 COUNTS = ("requests", "cached", "retries", "failed", "unparsed", "prompt_tokens", "completion_tokens")
 """What is counted of each completion; a reply that serves several was asked for with the first, cached with others."""
@@ -74,11 +74,6 @@ class Judge:
             verdicts.append(_again(verdict) if request in seen else verdict)
             seen.add(request)
         return verdicts
-
-    def score(self, question: str, texts: Sequence[str], answer: Any = None) -> list[float]:
-        """Scores from 0 to 1 of several answers to one question; one that is not graded has the mean of the others."""
-        verdicts = self([question] * len(texts), texts, answer=[answer] * len(texts))
-        return filled([float(verdict) for verdict in verdicts], [question] * len(texts))
 
     def close(self) -> None:
         """Gives up what is on its way."""
