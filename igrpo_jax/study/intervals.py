@@ -33,8 +33,8 @@ def interval(sets: Sequence[Float[np.ndarray, "seeds _"]]) -> Interval:
       sets: one array a set, rows for the same seeds; each set counts the same, whatever its size. A score that is not
         known by problem has one column.
 
-    >>> interval([np.array([[0.1], [0.2], [0.3]])])
-    Interval(mean=0.2, low=-0.048..., high=0.448...)
+    >>> [round(bound, 3) for bound in interval([np.array([[0.1], [0.2], [0.3]])])]
+    [0.2, -0.048, 0.448]
     >>> interval([np.array([[0.1]])])
     Interval(mean=0.1, low=None, high=None)
     """
