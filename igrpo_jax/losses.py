@@ -41,7 +41,7 @@ def token_weights(
       lengths: int[*rows], tokens of each completion; rows of length 0 only fill up a batch and do not count.
       size: T, the padded completion length.
       loss_type: one of the above.
-      count: how many completions `rows` is, where some of length 0 count all the same: those that are masked.
+      count: how many completions `rows` is, where some of length 0 count all the same: masked and missing ones.
 
     Returns:
       float[*rows, T], zero past each length; sums to 1 except under dr_grpo, or where a completion is masked.

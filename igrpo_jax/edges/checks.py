@@ -246,6 +246,12 @@ def _check_variants(config: Config) -> None:
             "algorithm.skip_solved is True with num_drafts 0; without drafts there is no stage to skip: take "
             "dynamic_sampling, which leaves solved problems out too"
         )
+    chooses = "skip_solved" if a.skip_solved else f"select {a.select}" if a.select == "wrong_first" else ""
+    if chooses and "judge" in config.reward.functions[:1] and not set(READERS) & set(config.reward.functions):
+        raise ValueError(
+            f"algorithm.{chooses} asks which drafts are right, which of reward.functions {config.reward.functions} none "
+            f"says, for a judge's score is no verdict: add {' or '.join(READERS)}"
+        )
     if a.replay and not (a.num_drafts and a.select == "best"):
         reason = f"select {a.select}" if a.num_drafts else "num_drafts 0"
         raise ValueError(

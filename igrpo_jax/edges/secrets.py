@@ -10,10 +10,12 @@ FIX = "keys come from the environment (JUDGE_API_KEY for the judge, HF_TOKEN for
 _NAMES = re.compile(
     r"(^|[_\W]|api|auth|access|secret)(key|token|secret|passw(or)?d|authorization|bearer|credentials?)$", re.IGNORECASE
 )
+_TOKENS = re.compile(r"(^|_)(bos|eos|pad|unk|sep|cls|mask|image|stop|special)_token$", re.IGNORECASE)
+"""Tokens of a tokenizer, which are no secrets."""
+
 _KEYS = re.compile(
-    r"\b[sr]k-(?=\S*\d)[\w-]{16,}|\bhf_\w{20,}|\bgsk_\w{20,}|\bxai-\w{20,}|\bAIza[\w-]{30,}|\bgh[ops]_\w{20,}"
-    r"|\bbearer\s+(?=\S*\d)[\w.~+/-]{16,}",
-    re.IGNORECASE,
+    r"\b[sr]k-(?=[\w-]*[A-Z])(?=[\w-]*[a-z])(?=[\w-]*\d)[\w-]{16,}|\bhf_[A-Za-z\d]{30,}|\bgsk_[A-Za-z\d]{30,}"
+    r"|\bxai-[A-Za-z\d]{30,}|\bAIza[\w-]{30,}|\bgh[ops]_[A-Za-z\d]{30,}|\b(?i:bearer)\s+(?=\S*\d)[\w.~+/-]{16,}"
 )
 
 
@@ -23,7 +25,7 @@ def names_key(name: str) -> bool:
     >>> names_key("api_key"), names_key("token"), names_key("X-Secret"), names_key("max_tokens")
     (True, True, True, False)
     """
-    return bool(_NAMES.search(name))
+    return bool(_NAMES.search(name)) and not _TOKENS.search(name)
 
 
 def refuse_keys(config: Any, section: str = "") -> None:
@@ -45,12 +47,12 @@ def refuse_keys(config: Any, section: str = "") -> None:
 
 
 def _holds_key(value: Any) -> bool:
-    """Whether a text holds a key, or is an address with a password or a key in it."""
+    """Whether a text holds a key, or is an address, or a source of data, with a password or a key in it."""
     if not isinstance(value, str):
         return False
     if _KEYS.search(value):
         return True
-    if "://" not in value or any(character.isspace() for character in value):
+    if any(character.isspace() for character in value):
         return False
     try:
         address = urlsplit(value)

@@ -85,7 +85,8 @@ class Learner:
         """Cuts the completions that one term of the loss is about into micro-batches, on the host.
 
         Args:
-          whole: every completion that was sampled, those that are masked with length 0; `batch.weights` are made here.
+          whole: every completion that was sampled, with length 0 those that are masked or of problems that are missing;
+            `batch.weights` are made here.
           rows: completions a device trains on at once, at most.
           weight: factor of the term in the loss.
         """

@@ -49,7 +49,7 @@ class Portions(NamedTuple):
       menu: an empty micro-batch of every shape that any batch of this size can be cut into.
       real_tokens: tokens of prompts and completions in `parts`; a prompt counts once for every sub-group it is in.
       computed_tokens: all slots of `parts`, so real tokens and padding.
-      dead_groups: groups without any advantage, or with none but masked completions, which `parts` leave out.
+      dead_groups: groups without any advantage, or of masked or missing completions alone, which `parts` leave out.
       groups: all groups of the batch.
     """
 

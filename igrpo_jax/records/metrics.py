@@ -37,11 +37,11 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     policy. `draft/skipped` is the share of problems that were not refined, `sampling/extra_problems` how many were
     drawn beyond those of the step, `sampling/missing_problems` how many it has too few all the same, and
     `sampling/extra_tokens` what was sampled of problems that are not trained on. `draft/replayed` is the share of
-    trained prompts with a draft of an earlier step.
+    the last round's prompts, of all that was sampled, with a draft of an earlier step.
 
     `Scores.right` says which completions are right; `refine/fixed` is the share of right
     refinements of wrong drafts, `refine/broken` of wrong ones of right drafts (NaN-free: absent without such drafts).
-    `num_tokens` are this step's completion tokens; TRL's are all tokens since the beginning.
+    `num_tokens` are the tokens of this step's `num_completions`; TRL's are all tokens since the beginning.
     """
     stages = rollout.stages if rollout.sampled is None else rollout.sampled
     metrics, first, last = stage_metrics(stages[-1]), stages[0], stages[-1]
@@ -62,6 +62,7 @@ def rollout_metrics(rollout: Rollout) -> dict[str, float]:
     if rollout.past is not None and last.drafts:
         metrics["draft/replayed"] = float(np.mean([bool(draft and draft.step) for draft in last.drafts]))
     metrics["num_tokens"] = _tokens(stages)
+    metrics["num_completions"] = float(sum(stage.samples.lengths.size for stage in stages))
     metrics["sampling/row_utilization"] = rollout.usage.tokens / max(rollout.usage.row_steps, 1)
     metrics["reward/timeouts"] = float(sum(s.scores.timeouts.sum() for s in stages))
     metrics["reward/errors"] = float(sum(s.scores.errors.sum() for s in stages))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 import launch
-from igrpo_jax.config import Config, DataConfig, JudgeConfig, PromptConfig
+from igrpo_jax.config import Config, DataConfig, JudgeConfig, ModelConfig, PromptConfig
 from igrpo_jax.edges.checks import check
 
 KEY = "sk-" + "proj-4f9aB7kLmN0pQ2rS"
@@ -22,12 +22,31 @@ KEY = "sk-" + "proj-4f9aB7kLmN0pQ2rS"
         ({"judge": JudgeConfig(model=KEY)}, "judge.model"),
         ({"prompt": PromptConfig(system=f"Bearer {KEY[3:]}")}, "prompt.system"),
         ({"data": DataConfig(eval=("hf:x?token=hf_" + "a1B2c3D4e5F6g7H8i9J0k1",))}, "data.eval"),
+        ({"model": ModelConfig(source="hf:x@hf_" + "a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6")}, "model.source"),
     ],
 )
 def test_a_key_in_a_config_is_refused_and_not_repeated(changes, field):
     with pytest.raises(ValueError, match="keys come from the environment") as error:
         check(replace(Config(), **changes))
     assert field in str(error.value) and KEY not in str(error.value) and "hf_a" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/hf_checkpoint_of_llama_3_8b_instruct",
+        "/data/gho_results_of_the_experiment",
+        "/home/me/hf_models_and_data_sets_2024/x",
+        "/runs/sk-learn-experiment-42-long-name",
+    ],
+)
+def test_names_of_folders_are_no_keys(path):
+    check(replace(Config(), model=ModelConfig(source=path)))
+
+
+def test_tokens_of_a_tokenizer_are_no_keys():
+    kwargs = {"bos_token": "<s>", "eos_token": "</s>", "image_token": "<image>"}
+    check(replace(Config(), prompt=PromptConfig(chat_template_kwargs=kwargs)))
 
 
 def test_ordinary_values_are_no_keys():
