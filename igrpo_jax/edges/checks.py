@@ -249,8 +249,8 @@ def _check_variants(config: Config) -> None:
     chooses = "skip_solved" if a.skip_solved else f"select {a.select}" if a.select == "wrong_first" else ""
     if chooses and "judge" in config.reward.functions[:1] and not set(READERS) & set(config.reward.functions):
         raise ValueError(
-            f"algorithm.{chooses} asks which drafts are right, which of reward.functions {config.reward.functions} none "
-            f"says, for a judge's score is no verdict: add {' or '.join(READERS)}"
+            f"algorithm.{chooses} asks which drafts are right, which none of {config.reward.functions} says: "
+            f"a judge gives a score and no verdict; add {' or '.join(READERS)}"
         )
     if a.replay and not (a.num_drafts and a.select == "best"):
         reason = f"select {a.select}" if a.num_drafts else "num_drafts 0"
