@@ -213,6 +213,22 @@ def test_differences_are_by_word(page, browser):
     assert found[:2] == [["gone", "x"], ["new", "y"]] and [kind for kind, _ in found[2:]] == ["same", "gone", "new"]
 
 
+def test_stages_are_called_drafts_where_something_refines_them(page, browser):
+    opened(browser, page)
+    called = lambda mode, drafts: browser.execute_script(
+        "return headings({ mode: arguments[0] ?? undefined, stages: arguments[1].map((draft) => ({ draft })) })",
+        mode,
+        drafts,
+    )
+    assert called("bare", [None]) == called(None, [None]) == ["Completions"]
+    assert called("bare", [None, None]) == ["Completions, portion 1", "Completions, portion 2"]
+    for mode in (None, "refined"):
+        assert called(mode, [None, [0, 1]]) == ["Drafts", "Refinements"]
+        assert called(mode, [None, [0, 1], [1, 0]]) == ["Drafts", "Refinements, round 1", "Refinements, round 2"]
+    assert called("bare", [None, [0, 1]]) == ["Drafts", "Refinements"]
+    assert called(None, [None, None]) == ["Drafts", "Completions"]
+
+
 def test_a_phone_shows_the_list_then_the_sample_and_nothing_is_wider(page, browser):
     try:
         browser.execute_cdp_cmd(

@@ -140,6 +140,26 @@ def test_what_is_true_of_a_sample(drafts, chosen, refinements, holds):
     assert found.keys() == FILTERS.keys() and {name for name, true in found.items() if true} == holds
 
 
+@pytest.mark.parametrize(
+    ("portions", "holds", "reward"),
+    [
+        ([[WRONG, WRONG], [RIGHT]], set(), 0.333),
+        ([[RIGHT], [WRONG, WRONG]], set(), 0.333),
+        ([[RIGHT], [RIGHT]], {"no spread", "all right"}, 1.0),
+        ([[WRONG], [WRONG], [WRONG]], {"no spread", "all wrong"}, 0.0),
+    ],
+)
+def test_bare_answers_count_in_all_their_portions(portions, holds, reward, tmp_path):
+    record = made.sample(1, 1, [WRONG], [RIGHT]) | {"mode": "bare"}
+    record["stages"] = [{"stage": k, "draft": None, "completions": some} for k, some in enumerate(portions)]
+    assert {name for name, true in flags(record).items() if true} == holds
+    workdir = made.run(tmp_path / "run", steps=1, samples=0)
+    (workdir / "samples.jsonl").write_text(json.dumps(record) + "\n")
+    assert pack([read(workdir)[0]], print).index["reward"] == [reward]
+    last = portions[-1]
+    assert flags(record | {"mode": "refined"})["all wrong"] == all(one is WRONG for one in last)
+
+
 def test_a_draft_that_was_kept_from_an_earlier_step_counts_like_any():
     record = made.sample(1, 1, [WRONG], [RIGHT, WRONG])
     record["stages"] = [record["stages"][1] | {"draft": {"text": "it is 4", "reward": 1.0, "right": True, "step": 0}}]
