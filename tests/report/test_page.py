@@ -181,9 +181,11 @@ def test_keys_move_through_the_list_and_filter(page, browser):
     )
     body.send_keys("/")
     assert browser.execute_script("return document.activeElement.id") == "search"
+    turn = browser.execute_script("return document.getElementById('found').dataset.turn")
     browser.switch_to.active_element.send_keys("j" + Keys.ESCAPE)
     assert browser.execute_script("return document.activeElement === document.body")
     assert browser.execute_script("return document.getElementById('search').value") == "j"
+    waiting(browser, "return document.getElementById('found').dataset.turn !== arguments[0]", turn)
     searched(browser, "")
     everything = found(browser)
     body.send_keys("3")
