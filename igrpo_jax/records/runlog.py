@@ -2,9 +2,10 @@
 
 import math
 import os
+import re
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -238,9 +239,43 @@ def summary_table(records: Sequence[Mapping[str, Any]], window: int = 5) -> Tabl
             table.add_row(plain(name), *(_number(mean_of(part, name)) for part in (first, last)))
     if evals:
         table.add_section()
-        for name in [n for n in evals[0] if n.startswith("eval/")]:
-            table.add_row(plain(name), *(_number(r.get(name)) for r in (evals[0], evals[-1])))
+        for name, *values in _before_and_after(evals[0], evals[-1]):
+            table.add_row(plain(name), *map(_number, values))
     return table
+
+
+def _before_and_after(first: Mapping[str, Any], last: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Scores of two evaluations side by side; avg@n and maj@n of different n are compared, each of its largest.
+
+    >>> list(_before_and_after({"eval/x/avg@8": 0.25, "eval/x/pass@8": 0.5}, {"eval/x/avg@9": 0.75}))
+    [('eval/x/avg@n', 0.25, 0.75), ('eval/x/pass@8', 0.5, None)]
+    """
+    names = [name for name in dict.fromkeys([*first, *last]) if name.startswith("eval/")]
+    largest: tuple[dict[str, Any], ...] = ({}, {})
+    for name in sorted(names, key=_k):
+        for found, record in zip(largest, (first, last), strict=True):
+            if name in record:
+                found[_of_any_n(name)] = record[name]
+    rows = {}
+    for name in names:
+        of_any = _of_any_n(name)
+        both = name in first and name in last
+        if both or not all(of_any in found for found in largest):
+            rows[name] = (first.get(name), last.get(name))
+        else:
+            rows[of_any] = tuple(found[of_any] for found in largest)
+    yield from ((name, *values) for name, values in rows.items())
+
+
+def _of_any_n(name: str) -> str:
+    """A score's name with n in place of the number, where that is but how many answers were asked for."""
+    return re.sub(r"(?<=/)(avg|maj)@\d+(?=$|_stderr$)", r"\1@n", name)
+
+
+def _k(name: str) -> int:
+    """The number behind the last @ of a score's name, 0 without."""
+    found = re.search(r"@(\d+)(?:_stderr)?$", name)
+    return int(found[1]) if found else 0
 
 
 def mean_of(records: Sequence[Mapping[str, Any]], name: str) -> float:

@@ -1,6 +1,7 @@
 """Charts by Altair: plain rows in, Vega-Lite out. Nothing here names a color of the page; a theme gives these."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from igrpo_jax.report.evaluations import Score
@@ -75,8 +76,7 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     """Scores of one set over steps, with the intervals that are known."""
     import altair as alt
 
-    shown = _largest({s.metric for s in scores if s.set == of})
-    rows = [s._asdict() | {"series": f"{s.metric} {s.mode}"} for s in scores if s.set == of and s.metric in shown]
+    rows = comparable([score for score in scores if score.set == of])
     if not rows:
         return None
     apart = _told_apart(_distinct(rows, "series"), _distinct(rows, "arm"))
@@ -85,12 +85,10 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
         x=alt.X(
             "step:Q", title="step", axis=alt.Axis(tickMinStep=1, grid=False), scale=alt.Scale(padding=12, nice=False)
         ),
-        detail="run:N",
+        detail=["run:N", "settings:N"],
         color=apart["color"],
         tooltip=[
-            "run:N",
-            "series:N",
-            "step:Q",
+            *("run:N", "metric:N", "mode:N", "settings:N", "taken:N", "step:Q"),
             *(alt.Tooltip(f"{n}:Q", format=".3f") for n in ("value", "low", "high")),
         ],
     )
@@ -101,20 +99,44 @@ def evaluation(scores: Sequence[Score], of: str, name: str) -> Figure | None:
     if known := [row for row in rows if row["low"] is not None]:
         bars = base.properties(data=alt.Data(values=known)).mark_rule(strokeWidth=2, opacity=0.55)
         chart = bars.encode(y=alt.Y("low:Q", title="share of problems"), y2="high:Q") + chart
-    caption = "Bars are 95 % intervals over problems, of the scores whose error is known."
+    caption = (
+        "Bars are 95 % intervals over problems, of the scores whose error is known. n is all answers of a problem, as "
+        "many as an evaluation has."
+    )
     return Figure(name, f"Evaluation: {of}", caption, _finished(chart))
 
 
-def _largest(metrics: Iterable[str]) -> set[str]:
-    """Of avg@n, pass@k and maj@k those of the most samples.
+def comparable(scores: Sequence[Score]) -> list[dict[str, Any]]:
+    """One set's scores as rows of a figure, with the `series` each belongs to.
 
-    >>> sorted(_largest(["avg@8", "pass@2", "pass@16", "maj@4"]))
-    ['avg@8', 'maj@4', 'pass@16']
+    avg@n and maj@n are called so whatever their n, and every evaluation shows those of its largest. pass@k is another
+    quantity for every k: of each mode that k is shown which most of its evaluations have, of several the largest.
     """
-    most: dict[str, str] = {}
-    for metric in sorted(metrics, key=lambda name: int(name.rpartition("@")[2])):
-        most[metric.rpartition("@")[0]] = metric
-    return set(most.values())
+    evaluation = lambda score: (score.run, score.step, score.mode, score.settings)
+    largest: dict[Any, Score] = {}
+    passes: dict[Any, Counter[int]] = {}
+    for score in scores:
+        kind, _, k = score.metric.rpartition("@")
+        if kind.rpartition("/")[2] == "pass":
+            passes.setdefault((score.mode, kind), Counter())[int(k)] += 1
+            continue
+        other = largest.get(key := (*evaluation(score), kind))
+        if other is None or int(k) >= int(other.metric.rpartition("@")[2]):
+            largest[key] = score
+    common = {(mode, f"{kind}@{max(counts, key=lambda k: (counts[k], k))}") for (mode, kind), counts in passes.items()}
+    rows = []
+    for score in scores:
+        kind = score.metric.rpartition("@")[0]
+        if (score.mode, score.metric) in common:
+            rows.append(_row(score, score.metric))
+        elif largest.get((*evaluation(score), kind)) is score:
+            rows.append(_row(score, f"{kind}@n"))
+    return rows
+
+
+def _row(score: Score, called: str) -> dict[str, Any]:
+    row = {name: value for name, value in score._asdict().items() if name != "same"}
+    return row | {"series": f"{called} {score.mode}"}
 
 
 def phases(rows: Sequence[Mapping[str, Any]]) -> Figure | None:

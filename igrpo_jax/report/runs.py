@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,9 @@ from igrpo_jax.records.lines import read_records
 from igrpo_jax.records.workdir import FREE, recorded
 
 Record = dict[str, Any]
+
+LIMITS = ("train.max_sampled_tokens", "train.max_trained_tokens", "train.max_seconds")
+"""Settings by which a run may end at another step than `train.steps`; 0 is no limit."""
 
 
 class Recorded(NamedTuple):
@@ -28,6 +32,7 @@ class Recorded(NamedTuple):
       evaluations: metrics that begin with `eval/`, oldest first.
       scores: lines of eval.jsonl, oldest first, of the same evaluation the last one.
       live: whether a process is writing there.
+      told: how far study.json says it is; empty outside a study.
     """
 
     name: str
@@ -38,27 +43,53 @@ class Recorded(NamedTuple):
     evaluations: Sequence[Record]
     scores: Sequence[Record]
     live: bool
+    told: str = ""
 
     @property
     def status(self) -> str:
         """How far it is, in words."""
         done = self.steps[-1]["step"] if self.steps else 0
         planned = self.settings.get("train.steps")
-        if not isinstance(planned, int):
-            return f"step {done}" + (", running" if self.live else "")
-        if done >= planned:
+        limited = any(_number(self.settings.get(name)) and self.settings[name] > 0 for name in LIMITS)
+        place = f"{done} of {planned}" if isinstance(planned, int) and not limited else f"{done}"
+        if self.live:
+            return f"running, step {place}"
+        if self.told == "finished":
             return f"finished, {done} steps"
-        return f"running, step {done} of {planned}" if self.live else f"stopped at step {done} of {planned}"
+        if self.told in ("failed", "left"):
+            return f"{'failed' if self.told == 'failed' else 'stopped'} at step {place}"
+        if limited:
+            ended = _at_limit(self.settings, self.steps)
+            return f"ended after {done} steps, by its limit" if ended else f"stopped at step {done}, before its limit"
+        if not isinstance(planned, int):
+            return f"step {done}"
+        return f"finished, {done} steps" if done >= planned else f"stopped at step {place}"
 
 
-def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = "") -> Recorded | None:
+def _at_limit(settings: Mapping[str, Any], steps: Sequence[Record]) -> bool:
+    """Whether a run ends where it is because of what it has spent, as it would find when it is resumed."""
+    from igrpo_jax.learning.spending import Spending
+
+    try:
+        config = Config()
+        for section in ("train", "algorithm"):
+            usual = to_dict(getattr(config, section))
+            said = {name: settings.get(f"{section}.{name}") for name in usual}
+            numbers = {n: type(usual[n])(value) for n, value in said.items() if _number(value) and _number(usual[n])}
+            config = replace(config, **{section: replace(getattr(config, section), **numbers)})
+        return bool(steps) and Spending(config, steps).steps(steps[-1]["step"]) == steps[-1]["step"]
+    except (TypeError, ValueError, ArithmeticError):  # metrics or settings that no run has written
+        return False
+
+
+def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = "", told: str = "") -> Recorded | None:
     """One run; None, and a line, where there is nothing to show.
 
     Args:
       workdir: its directory.
       name: what to call it.
       say: gets a line for everything that is left out.
-      arm: see `Recorded`.
+      arm, told: see `Recorded`.
     """
     about = lambda line: say(f"{name}: {line}")
     if not workdir.is_dir():
@@ -81,6 +112,7 @@ def read_run(workdir: Path, name: str, say: Callable[[str], None], arm: str = ""
         evaluations,
         list(scores.values()),
         lives(workdir),
+        told,
     )
 
 

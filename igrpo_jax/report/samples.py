@@ -28,14 +28,14 @@ FILTERS = {
     "fixed": "wrong draft, right refinement",
     "broken": "right draft, wrong refinement",
     "copied": "refinement repeats the draft",
-    "no spread": "all of the last stage are worth the same",
+    "no spread": "all answers are worth the same",
     "timeout": "grading took too long",
     "error": "grading failed",
     "cut off": "reached the limit of tokens",
-    "all right": "all of the last stage are right",
-    "all wrong": "none of the last stage is right",
+    "all right": "all answers are right",
+    "all wrong": "no answer is right",
 }
-"""What the list is filtered by, bit by bit."""
+"""What the list is filtered by, bit by bit; answers are those of `answers_of`."""
 
 FAILED = ("error", "memory", "bad_gold", "judge")
 """Beginnings of reasons that say nothing of the completion."""
@@ -147,8 +147,7 @@ def _is_stage(stage: Any) -> bool:
 
 
 def _columns(record: Record) -> dict[str, Any]:
-    last = record["stages"][-1]["completions"]
-    rewards = [c["reward"] for c in last if is_number(c.get("reward"))]
+    rewards = [c["reward"] for c in answers_of(record) if is_number(c.get("reward"))]
     holds = flags(record)
     return {
         "step": record["step"],
@@ -161,7 +160,7 @@ def _columns(record: Record) -> dict[str, Any]:
 def flags(record: Record) -> dict[str, bool]:
     """Which of `FILTERS` hold of a sample."""
     every = [c for stage in record["stages"] for c in stage["completions"]]
-    last = record["stages"][-1]["completions"]
+    answers = answers_of(record)
     reasons = [str(c.get("reason", "")) for c in every]
     pairs = [(d, c) for stage in record["stages"] if (d := draft_of(record, stage)) for c in stage["completions"]]
     judged = [(d["right"], c["right"]) for d, c in pairs if isinstance(d.get("right"), bool) and "right" in c]
@@ -169,13 +168,19 @@ def flags(record: Record) -> dict[str, bool]:
         "fixed": any(after and not before for before, after in judged),
         "broken": any(before and not after for before, after in judged),
         "copied": any(c["text"].strip() == d["text"].strip() for d, c in pairs if isinstance(d.get("text"), str)),
-        "no spread": len(last) > 1 and len({c.get("reward") for c in last}) == 1,
+        "no spread": len(answers) > 1 and len({c.get("reward") for c in answers}) == 1,
         "timeout": any(reason.startswith("timeout") for reason in reasons),
         "error": any(reason.startswith(FAILED) for reason in reasons),
         "cut off": any(c.get("ended") is False for c in every),
-        "all right": all(c.get("right") is True for c in last),
-        "all wrong": all(c.get("right") is False for c in last),
+        "all right": all(c.get("right") is True for c in answers),
+        "all wrong": all(c.get("right") is False for c in answers),
     }
+
+
+def answers_of(record: Record) -> list[Record]:
+    """The completions that count: of the last stage, or all where bare answers were drawn in several portions."""
+    stages = record["stages"] if record.get("mode") == "bare" else record["stages"][-1:]
+    return [completion for stage in stages for completion in stage["completions"]]
 
 
 def draft_of(record: Record, stage: Record) -> Record | None:

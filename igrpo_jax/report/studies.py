@@ -74,7 +74,8 @@ def _run(root: Path, entry: Any, labels: Mapping[str, str], say: Callable[[str],
         say("a run of study.json is left out, it names no workdir")
         return None
     label = labels.get(str(entry.get("arm")), printable(str(entry.get("arm"))))
-    return read_run(root / entry["workdir"], f"{label}, seed {printable(str(entry.get('seed')))}", say, arm=label)
+    name, told = f"{label}, seed {printable(str(entry.get('seed')))}", str(entry.get("status", ""))
+    return read_run(root / entry["workdir"], name, say, arm=label, told=told)
 
 
 def _rows(found: Mapping[str, Any], name: str, say: Callable[[str], None]) -> list[dict[str, Any]]:

@@ -164,7 +164,8 @@ def _present(some: Sequence[Figure | None]) -> list[Figure]:
 def _score_row(score: Score, several: bool, settings: bool) -> Row:
     name = f"{score.set}: {score.metric} {score.mode}"
     interval = "" if score.low is None or score.high is None else f"{score.low:.3f} to {score.high:.3f}"
-    cells = [str(score.step), f"{score.value:.3f}", interval, *[score.settings] * settings]
+    how = ", ".join(filter(None, (score.settings, score.taken)))
+    cells = [str(score.step), f"{score.value:.3f}", interval, *[how] * settings]
     return Row(f"{score.run}, {name}" if several else name, cells)
 
 

@@ -83,6 +83,34 @@ def test_summary_compares_first_and_last_steps_and_evaluations():
     assert mean_of([{"a": None}, {"a": 2.0}], "a") == 2.0
 
 
+def test_evaluations_of_another_n_are_compared_by_kind():
+    before = {"eval/x/avg@8": 0.25, "eval/x/avg@8_stderr": 0.1, "eval/x/pass@1": 0.25, "eval/x/pass@8": 0.5}
+    before |= {"eval/x/maj@4": 0.3, "eval/x/maj@8": 0.4, "eval/x/odd@3": 1.0}
+    after = {"eval/x/refined/avg@4": 0.8, "eval/x/avg@10": 0.5, "eval/x/avg@10_stderr": 0.2, "eval/x/pass@1": 0.5}
+    after |= {
+        "eval/x/pass@8": 0.7,
+        "eval/x/pass@10": 0.9,
+        "eval/x/maj@4": 0.6,
+        "eval/x/maj@8": 0.7,
+        "eval/x/maj@10": 0.8,
+    }
+    console = Console(width=120, record=True)
+    console.print(summary_table([{"step": 0} | before, {"step": 9} | after]))
+    rows = [line.replace("\u2502", " ").split() for line in console.export_text().splitlines()]
+    assert [row for row in rows if row and row[0].startswith("eval/")] == [
+        ["eval/x/avg@n", "0.250", "0.500"],
+        ["eval/x/avg@n_stderr", "0.100", "0.200"],
+        ["eval/x/pass@1", "0.250", "0.500"],
+        ["eval/x/pass@8", "0.500", "0.700"],
+        ["eval/x/maj@4", "0.300", "0.600"],
+        ["eval/x/maj@8", "0.400", "0.700"],
+        ["eval/x/odd@3", "1.000"],
+        ["eval/x/refined/avg@4", "0.800"],
+        ["eval/x/pass@10", "0.900"],
+        ["eval/x/maj@n", "0.400", "0.800"],
+    ]
+
+
 def test_a_workdir_without_a_run_is_an_error_that_says_so(tmp_path):
     with pytest.raises(ValueError, match="--workdir of a run that has trained"):
         read_metrics(tmp_path)

@@ -181,9 +181,11 @@ def test_keys_move_through_the_list_and_filter(page, browser):
     )
     body.send_keys("/")
     assert browser.execute_script("return document.activeElement.id") == "search"
+    turn = browser.execute_script("return document.getElementById('found').dataset.turn")
     browser.switch_to.active_element.send_keys("j" + Keys.ESCAPE)
     assert browser.execute_script("return document.activeElement === document.body")
     assert browser.execute_script("return document.getElementById('search').value") == "j"
+    waiting(browser, "return document.getElementById('found').dataset.turn !== arguments[0]", turn)
     searched(browser, "")
     everything = found(browser)
     body.send_keys("3")
@@ -211,6 +213,22 @@ def test_differences_are_by_word(page, browser):
     a, b = [f"{mark}\n" + "".join(f"line {k} of many words\n" for k in range(2000)) + mark for mark in ("x", "y")]
     found = difference(a, b)
     assert found[:2] == [["gone", "x"], ["new", "y"]] and [kind for kind, _ in found[2:]] == ["same", "gone", "new"]
+
+
+def test_stages_are_called_drafts_where_something_refines_them(page, browser):
+    opened(browser, page)
+    called = lambda mode, drafts: browser.execute_script(
+        "return headings({ mode: arguments[0] ?? undefined, stages: arguments[1].map((draft) => ({ draft })) })",
+        mode,
+        drafts,
+    )
+    assert called("bare", [None]) == called(None, [None]) == ["Completions"]
+    assert called("bare", [None, None]) == ["Completions, portion 1", "Completions, portion 2"]
+    for mode in (None, "refined"):
+        assert called(mode, [None, [0, 1]]) == ["Drafts", "Refinements"]
+        assert called(mode, [None, [0, 1], [1, 0]]) == ["Drafts", "Refinements, round 1", "Refinements, round 2"]
+    assert called("bare", [None, [0, 1]]) == ["Drafts", "Refinements"]
+    assert called(None, [None, None]) == ["Drafts", "Completions"]
 
 
 def test_a_phone_shows_the_list_then_the_sample_and_nothing_is_wider(page, browser):

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 import launch
+from igrpo_jax.learning import spending
 from igrpo_jax.report import series, tables
 from igrpo_jax.report.evaluations import scores_of
-from igrpo_jax.report.runs import differences, read_run
+from igrpo_jax.report.runs import LIMITS, differences, read_run
 from igrpo_jax.report.samples import FILTERS, flags, pack
 from igrpo_jax.report.studies import read_study
 from igrpo_jax.report.write import write_report
@@ -85,6 +86,45 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     assert run._replace(live=True).status == "running, step 2 of 5"
 
 
+@pytest.mark.parametrize("unit", ["sampled_tokens", "trained_tokens", "seconds"])
+def test_a_run_with_a_limit_ends_there_and_not_at_its_steps(unit, tmp_path):
+    run, _ = read(made.run(tmp_path / "run", steps=8))
+    each = {"sampled_tokens": 1000, "trained_tokens": 500, "seconds": 10}[unit]  # as made
+    under = lambda limit, **more: run._replace(settings={**run.settings, f"train.max_{unit}": limit}, **more)
+    assert under(8 * each).status == "ended after 8 steps, by its limit"
+    assert under(8 * each)._replace(steps=run.steps[:5]).status == "stopped at step 5, before its limit"
+    assert under(8 * each)._replace(settings=under(5 * each).settings, steps=run.steps[:5]).status == (
+        "ended after 5 steps, by its limit"
+    )
+    assert under(20 * each).status == "stopped at step 8, before its limit"  # though train.steps is 8
+    assert under(20 * each, live=True).status == "running, step 8"
+    assert under(8 * each, live=True).status == "running, step 8"
+    assert under(0).status == "finished, 8 steps" and under(0, live=True).status == "running, step 8 of 8"
+    broken = [*run.steps[:7], run.steps[7] | {"num_tokens": "many"}]
+    assert under(8 * each, steps=[]).status == "stopped at step 0, before its limit"
+    assert "stopped" in under(8 * each, steps=broken).status
+    assert "stopped" in run._replace(settings={**under(8 * each).settings, "train.keep": float("nan")}).status
+    assert {name.removeprefix("train.") for name in LIMITS} == set(spending.LIMITS.values())
+
+
+def test_in_a_study_its_word_counts_but_what_lives_runs(tmp_path):
+    run, _ = read(made.run(tmp_path / "run", steps=8))
+    part = run._replace(steps=run.steps[:3])
+    limited = part._replace(settings={**run.settings, "train.max_seconds": 90})
+    assert [one._replace(told="finished").status for one in (run, part, limited)] == [
+        "finished, 8 steps", "finished, 3 steps", "finished, 3 steps",
+    ]  # fmt: skip
+    assert part._replace(told="failed").status == "failed at step 3 of 8"
+    assert limited._replace(told="failed").status == "failed at step 3"
+    assert run._replace(told="left").status == "stopped at step 8 of 8"  # an evaluation or an export is to come
+    for told in ("running", "waiting", "done", ""):  # nothing that says how it ended
+        assert part._replace(told=told).status == "stopped at step 3 of 8"
+    assert part._replace(told="finished", live=True).status == "running, step 3 of 8"
+    assert run._replace(settings={}).status == "step 8" and run._replace(settings={}, live=True).status == (
+        "running, step 8"
+    )
+
+
 def test_samples_of_another_form_are_counted_and_left_out(tmp_path):
     workdir = made.run(tmp_path / "run", steps=2, samples=2)
     old = {"step": 1, "question": "2 + 2?", "draft": "4", "refinement": "4", "reward": 1.0}
@@ -138,6 +178,26 @@ RIGHT, WRONG = made.completion("it is 4", 1.0), made.completion("it is 5", 0.0)
 def test_what_is_true_of_a_sample(drafts, chosen, refinements, holds):
     found = flags(made.sample(1, 1, drafts, refinements, chosen))
     assert found.keys() == FILTERS.keys() and {name for name, true in found.items() if true} == holds
+
+
+@pytest.mark.parametrize(
+    ("portions", "holds", "reward"),
+    [
+        ([[WRONG, WRONG], [RIGHT]], set(), 0.333),
+        ([[RIGHT], [WRONG, WRONG]], set(), 0.333),
+        ([[RIGHT], [RIGHT]], {"no spread", "all right"}, 1.0),
+        ([[WRONG], [WRONG], [WRONG]], {"no spread", "all wrong"}, 0.0),
+    ],
+)
+def test_bare_answers_count_in_all_their_portions(portions, holds, reward, tmp_path):
+    record = made.sample(1, 1, [WRONG], [RIGHT]) | {"mode": "bare"}
+    record["stages"] = [{"stage": k, "draft": None, "completions": some} for k, some in enumerate(portions)]
+    assert {name for name, true in flags(record).items() if true} == holds
+    workdir = made.run(tmp_path / "run", steps=1, samples=0)
+    (workdir / "samples.jsonl").write_text(json.dumps(record) + "\n")
+    assert pack([read(workdir)[0]], print).index["reward"] == [reward]
+    last = portions[-1]
+    assert flags(record | {"mode": "refined"})["all wrong"] == all(one is WRONG for one in last)
 
 
 def test_a_draft_that_was_kept_from_an_earlier_step_counts_like_any():
@@ -200,6 +260,7 @@ def study(root: Path) -> Path:
     ]
     for k, entry in enumerate(runs[:3]):
         made.run(root / entry["workdir"], steps=3, seed=k)
+    runs[1]["status"], runs[2]["status"] = "failed", "left"
     plan = {
         "name": "s",
         "title": "Drafts or none",
@@ -227,6 +288,11 @@ def test_a_study_is_shown_with_what_it_compares(tmp_path):
         ("iGRPO, seed 0", "iGRPO"),
         ("iGRPO, seed 1", "iGRPO"),
         ("GRPO, seed 0", "GRPO"),
+    ]
+    assert [run.status for run in found.runs] == [
+        "finished, 3 steps",
+        "failed at step 3 of 3",
+        "stopped at step 3 of 3",
     ]
     assert said == [
         "study: GRPO, seed 1: left out, there is no such directory",

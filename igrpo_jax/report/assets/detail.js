@@ -18,10 +18,12 @@ function draftOf(record, stage) {
 
 function headings(record) {
   let round = 0;
-  const refined = record.stages.filter((stage) => stage.draft).length;
-  return record.stages.map((stage) => {
+  const stages = record.stages, refined = stages.filter((stage) => stage.draft).length;
+  return stages.map((stage, s) => {
     if (stage.draft) return ++round && refined > 1 ? `Refinements, round ${round}` : "Refinements";
-    return record.stages.length > 1 && stage !== record.stages[record.stages.length - 1] ? "Drafts" : "Completions";
+    const later = stages.slice(s + 1);
+    if (later.some((other) => other.draft) || (later.length && record.mode !== "bare")) return "Drafts";
+    return record.mode === "bare" && stages.length > 1 ? `Completions, portion ${s + 1}` : "Completions";
   });
 }
 
