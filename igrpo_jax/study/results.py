@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from igrpo_jax.config import Config
+from igrpo_jax.evaluate.evaluate import conditions
 from igrpo_jax.evaluate.scores import pass_at_k
 from igrpo_jax.learning.spending import spent, training
 from igrpo_jax.records.evaluations import read_evaluations
@@ -101,12 +102,7 @@ def evaluated(
 
 def _is_as(line: Record, config: Config) -> bool:
     """Whether an evaluation is the run's own, and none that somebody made later with other settings."""
-    settings = config.eval
-    wanted = {name: getattr(settings, name) for name in ("temperature", "top_p", "num_samples")}
-    wanted |= {"matched": settings.refine, "seed": config.seed, "reward": list(config.reward.functions)}
-    wanted["max_completion_length"] = settings.max_completion_length or config.sampling.max_completion_length
-    if line["mode"] == "refined":
-        wanted |= {name: getattr(settings, name) for name in ("select", "num_drafts", "rounds")}
+    wanted = conditions(line["mode"], config)
     return all(line.get(name, value) == value for name, value in wanted.items())
 
 
