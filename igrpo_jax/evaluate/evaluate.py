@@ -130,6 +130,7 @@ def conditions(mode: str, config: Config) -> dict[str, Any]:
         **(refined if made else {"select": None, "num_drafts": 0, "rounds": 0}),
         "gold": made and settings.select in GOLD,
         "num_samples": settings.num_samples,
+        "max_problems": settings.problems,
         "matched": refined | {"prompt": config.prompt.refine} if settings.refine else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
