@@ -239,16 +239,19 @@ def test_sample_grades_problems_that_have_answers(model, tmp_path, capsys):
 
 
 def test_a_judge_chooses_drafts_of_questions_that_nobody_has_answered(model, tmp_path, capsys):
-    """It prefers the third draft that it is asked about; the rewards of the config need not name it."""
+    """It prefers the third draft that it is asked about; the rewards of the config need not name it.
+
+    The question has as many letters as one above, for which the programs are compiled already.
+    """
     command = ["--job", "sample", "--model.source", str(model), "--mesh", "8x1", "--workdir", str(tmp_path / "none")]
-    command += [*SHORT, "--eval.num-drafts", "3", "--eval.num-samples", "2", "--question", "One?"]
+    command += [*SHORT, "--eval.num-drafts", "3", "--eval.num-samples", "2", "--question", "How many are in a row?"]
     command += ["--eval.select", "judge", "--judge.prompt", "{question} {completion}", "--judge.model", "j"]
     with running() as server:
         server.answer = lambda text, before: Reply(completion("Score: 9" if before == 2 else "Score: 1"))
         judge = ["--judge.base-url", server.url, "--judge.cache", "", "--judge.concurrency", "1"]
         assert launch.main([*command, *judge]) == 0
     texts = [request["messages"][0]["content"] for request in server.requests]
-    assert 3 <= len(texts) <= 5 and all(text.startswith("One? ") for text in texts)
+    assert 3 <= len(texts) <= 5 and all(text.startswith("How many are in a row? ") for text in texts)
     shown = capsys.readouterr().out
     assert shown.count("CHOSEN") == 1 and "draft 3 of 3 · CHOSEN (judge)" in shown
     assert "right" not in shown and "wrong" not in shown
