@@ -24,7 +24,7 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
 
     Raises:
       ValueError: the study cannot be meant, the directory is another's, or runs have failed.
-      Preempted: told to leave; the same command goes on.
+      Preempted: told to leave before all was done; the same command goes on.
     """
     from igrpo_jax.records.lease import lease
     from igrpo_jax.study.config import arms_named, check_study
@@ -41,15 +41,15 @@ def run(launch: Launch, config: Config, workdir: Path, stop: Stop) -> None:
     with lease(workdir, say=print):
         root = Root(workdir, path.stem, study, configs, study.seeds)
         children = Children(shares)
+        runs = [run for run in root.status if run.arm in arms and run.seed in study.seeds]
         with children.hearing():
-            Scheduler(launch, path, study, configs, root, children).run(
-                [run for run in root.status if run.arm in arms and run.seed in study.seeds]
-            )
+            Scheduler(launch, path, study, configs, root, children).run(runs)
             told = children.told
+        if told and any(root.status[run] not in ("finished", "failed") for run in runs):
+            write_comparison(study, root, configs)  # tables and a report would take time that there is not
+            print(f"{told}: all runs have left; the same command goes on")
+            raise Preempted(told)
         finish(study, root, configs)
-    if told:
-        print(f"{told}: all runs have left; the same command goes on")
-        raise Preempted(told)
     failed = [run for run, status in root.status.items() if status == "failed"]
     if failed:
         log = workdir / failed[0].workdir.with_suffix(".log")

@@ -136,8 +136,11 @@ def checked(problems: Sequence[Any], prompter: Any, config: Config) -> list[int]
 
 
 def rewarding(config: Config, problems: Sequence[Any], held: ExitStack) -> tuple[bool, Any]:
-    """Whether answers are graded, and what does it: the config's rewards, where every problem has a gold answer."""
-    from igrpo_jax.evaluate.ungraded import ungraded
+    """Whether answers are graded, and what does it: the config's rewards, where every problem has a gold answer.
+
+    Where one has none, answers are read out alone, and the judge is asked where it selects.
+    """
+    from igrpo_jax.evaluate.ungraded import Judged, ungraded
     from igrpo_jax.rewards import load_rewards
 
     if problems and all(problem.columns.get("answer") is not None for problem in problems):
@@ -145,7 +148,12 @@ def rewarding(config: Config, problems: Sequence[Any], held: ExitStack) -> tuple
         return True, held.enter_context(load_rewards(config.reward, config.judge))
     if config.eval.select == "best":
         raise ValueError("eval.select is best, but not every question has a gold answer; select majority")
-    return False, ungraded
+    functions = ("judge",) if config.eval.select == "judge" else ("accuracy",)
+    used = dataclasses.replace(config.reward, functions=functions, weights=())
+    check(dataclasses.replace(config, reward=used))
+    if functions != ("judge",):
+        return False, ungraded
+    return False, Judged(held.enter_context(load_rewards(used, config.judge)))
 
 
 def show(records: Any, config: Config, graded: bool) -> None:

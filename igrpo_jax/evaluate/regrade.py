@@ -73,8 +73,11 @@ def line_of(path: Path, key: tuple[int, str, str], records: Sequence[dict[str, A
     place = f"{path.parent.name}/{path.name}"
     known = (line for line in read_evaluations(path.parent.parent) if line.get("generations") == place)
     answers = [answers_of(record, mode) for record in records]
-    unknown = ("temperature", "top_p", "max_completion_length", "system", "prompt", "model", "seed", "num_samples")
-    before = next(known, dict.fromkeys(("select", *unknown)) | {"gold": False, "num_drafts": 0, "rounds": 0})
+    unknown = (
+        "select", "matched", "max_problems", "num_samples", "temperature", "top_p", "max_completion_length", "system",
+        "prompt", "model", "seed",
+    )  # fmt: skip
+    before = next(known, dict.fromkeys(unknown) | {"gold": False, "num_drafts": 0, "rounds": 0})
     tokens = sum(one["tokens"] for record in records for stage in record["stages"] for one in stage["completions"])
     line = before | {"step": step, "set": name, "mode": mode, "reward": list(functions), "regraded": place}
     line |= {"problems": len(answers), "n": min(map(len, answers)), "sampled_tokens": tokens}

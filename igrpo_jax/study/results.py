@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from igrpo_jax.config import Config
+from igrpo_jax.evaluate.evaluate import conditions
 from igrpo_jax.evaluate.scores import pass_at_k
 from igrpo_jax.learning.spending import spent, training
 from igrpo_jax.records.evaluations import read_evaluations
@@ -75,8 +76,10 @@ def evaluated(
     """The scores of one evaluation.
 
     Args:
-      evaluations: lines of eval.jsonl; those of other settings than the config's, made later by hand, are left out.
-      records: of metrics.jsonl, for a run without the former.
+      evaluations: lines of eval.jsonl; those that the run has not made itself are left out: of other settings than the
+        config's, of other sets, or after other steps.
+      records: of metrics.jsonl, which name what the run itself has evaluated, and have all scores of a run without
+        eval.jsonl.
       config: of the run.
       at: of which point of training, a share of its steps; None is the last evaluation.
 
@@ -84,7 +87,7 @@ def evaluated(
       `eval/<set>/<score>`, or `eval/<set>/refined/<score>` with a draft in the prompt: `avg`, whatever its n, `maj` of
       the largest k, pass@k and maj@k; and `eval/mean/avg` and so on, the means over sets.
     """
-    ours = [line for line in evaluations if _is_as(line, config)]
+    ours = [line for line in evaluations if _is_as(line, config) and _is_recorded(line, records)]
     if ours:
         found = {name: score for line in _at(ours, at) for name, score in _scores(line).items()}
     else:
@@ -100,14 +103,15 @@ def evaluated(
 
 
 def _is_as(line: Record, config: Config) -> bool:
-    """Whether an evaluation is the run's own, and none that somebody made later with other settings."""
-    settings = config.eval
-    wanted = {name: getattr(settings, name) for name in ("temperature", "top_p", "num_samples")}
-    wanted |= {"matched": settings.refine, "seed": config.seed, "reward": list(config.reward.functions)}
-    wanted["max_completion_length"] = settings.max_completion_length or config.sampling.max_completion_length
-    if line["mode"] == "refined":
-        wanted |= {name: getattr(settings, name) for name in ("select", "num_drafts", "rounds")}
+    """Whether an evaluation was made as the run makes its own: under its settings, and not graded anew."""
+    wanted = conditions(line["mode"], config) | {"regraded": None}
     return all(line.get(name, value) == value for name, value in wanted.items())
+
+
+def _is_recorded(line: Record, records: Sequence[Record]) -> bool:
+    """Whether the run itself has evaluated this set after that step; its metrics have such scores then."""
+    names = _scores(line)
+    return any(record["step"] == line["step"] and any(name in record for name in names) for record in records)
 
 
 def _k(name: str) -> int:

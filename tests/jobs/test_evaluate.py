@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 import launch
-from igrpo_jax.rewards import compare, extract_answer
+from igrpo_jax.evaluate.ungraded import Judged
+from igrpo_jax.rewards import Scores, compare, extract_answer
 from jobs.export import write_export
+from tests.judge_server import Reply, completion, running
 
 QUESTIONS = ["What is 1 + 1?", "What is 2 + 3?", "Say seven.", "How many?", "What is 12 - 4?", "And now?"]
 SHORT = [
@@ -173,6 +175,20 @@ def test_a_second_grading_by_the_same_reward_changes_no_score_and_keeps_the_sett
         (["--job", "evaluate"], "name sources with --data.eval"),
         (["--job", "evaluate", "--data.eval", "aime23"], "no set is called 'aime23'"),
         (["--job", "sample", "--question", "x", "--eval.select", "best"], "not every question has a gold answer"),
+        (["--job", "sample", "--question", "x", "--eval.select", "judge"], "judge.model is empty"),
+        (
+            [
+                "--job",
+                "sample",
+                "--question",
+                "x",
+                "--eval.select=judge",
+                "--judge.model=j",
+                "--judge.prompt={completion}{answer}",
+            ],
+            "judge.prompt shows it the gold answer",
+        ),
+        (["--job", "sample", "--question", "x", "--prompt.refine", "{question}"], "prompt.refine has no {draft}"),
         (["--job", "sample", "--questions", "no/where.txt"], "no such file, and no source of problems"),
         (["--job", "sample", "--question", "x" * 70], "question 1 has 8"),
         (["--job", "sample"], "there is no question; give --question TEXT"),
@@ -189,7 +205,7 @@ def test_mistakes_are_one_line(arguments, phrase, evaluated, model, tmp_path, ca
     (workdir / "empty.jsonl").write_text("")
     (workdir / "eval.jsonl").write_text('{"step": 0}\n')
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
-    arguments = [argument.format(workdir=workdir) for argument in arguments]
+    arguments = [argument.replace("{workdir}", str(workdir)) for argument in arguments]
     elsewhere = [] if "--workdir" in arguments else ["--workdir", str(tmp_path / "other")]
     command = [*arguments, *elsewhere, "--model.source", str(model), "--mesh", "8x1", *SHORT]
     assert launch.main(command) == 2
@@ -220,3 +236,33 @@ def test_sample_grades_problems_that_have_answers(model, tmp_path, capsys):
     spoken = capsys.readouterr().out
     assert spoken.count("gold answer: ") == 2 and spoken.count("CHOSEN (best)") == 2
     assert spoken.count("right (") + spoken.count("wrong (") == 8
+
+
+def test_a_judge_chooses_drafts_of_questions_that_nobody_has_answered(model, tmp_path, capsys):
+    """It prefers the third draft that it is asked about; the rewards of the config need not name it.
+
+    The question has as many letters as one above, for which the programs are compiled already.
+    """
+    command = ["--job", "sample", "--model.source", str(model), "--mesh", "8x1", "--workdir", str(tmp_path / "none")]
+    command += [*SHORT, "--eval.num-drafts", "3", "--eval.num-samples", "2", "--question", "How many are in a row?"]
+    command += ["--eval.select", "judge", "--judge.prompt", "{question} {completion}", "--judge.model", "j"]
+    with running() as server:
+        server.answer = lambda text, before: Reply(completion("Score: 9" if before == 2 else "Score: 1"))
+        judge = ["--judge.base-url", server.url, "--judge.cache", "", "--judge.concurrency", "1"]
+        assert launch.main([*command, *judge]) == 0
+    texts = [request["messages"][0]["content"] for request in server.requests]
+    assert 3 <= len(texts) <= 5 and all(text.startswith("How many are in a row? ") for text in texts)
+    shown = capsys.readouterr().out
+    assert shown.count("CHOSEN") == 1 and "draft 3 of 3 · CHOSEN (judge)" in shown
+    assert "right" not in shown and "wrong" not in shown
+
+
+def test_a_judge_without_gold_answers_judges_and_answers_are_read_out():
+    def judge(prompts, completions, columns):
+        worth = np.array([0.25, np.nan], np.float32)
+        none = np.zeros(2, np.int32)
+        return Scores(np.nan_to_num(worth), {"judge": worth}, [None, None], ["judged", "judge_failed"], none, none)
+
+    scores = Judged(judge)(["q", "q"], ["so \\boxed{4}", ""], {"answer": [None, None]})
+    assert scores.parsed == ["4", None] and scores.reasons == ["judged", "judge_failed"]
+    assert scores.each["judge"].tolist()[0] == 0.25 and np.isnan(scores.each["judge"][1])

@@ -30,6 +30,9 @@ with open(workdir.parents[1] / "order", "a") as order:
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
 behave = os.environ.get(f"BEHAVE_{workdir.parent.name}", "")
 print("trained"); print(behave, flush=True)
+if behave == "tell":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.kill(os.getppid(), signal.SIGTERM)
 if behave == "wait":
     time.sleep(60)
 if behave.startswith("exit"):
@@ -148,6 +151,32 @@ def test_a_run_that_is_told_to_leave_takes_all_with_it(tmp_path, capsys, monkeyp
     assert order(tmp_path) == ["base 0"] and "the same command goes on" in capsys.readouterr().out
     monkeypatch.delenv("BEHAVE_base")
     assert compare(tmp_path) == 0
+
+
+def test_who_is_told_to_leave_writes_what_is_known_and_no_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BEHAVE_base", "tell")
+    assert compare(tmp_path) == RESUME
+    assert statuses(tmp_path)["base/seed-0"] == "finished" and order(tmp_path) == ["base 0"]
+    assert {row["of"][0] for row in result(tmp_path)["rows"]} == {0}
+    assert "other, seed 0 (waiting)" in (tmp_path / "root/comparison.md").read_text()
+    shown = capsys.readouterr().out
+    assert shown.splitlines()[-1] == "SIGTERM: all runs have left; the same command goes on"
+    assert "wrote" not in shown and "eval/mean/avg" not in shown and not (tmp_path / "root" / "report").exists()
+
+
+def test_who_is_told_to_leave_when_all_is_done_ends_as_always(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BEHAVE_other", "tell")
+    assert compare(tmp_path, more="seeds=(0,),") == 0
+    assert set(statuses(tmp_path).values()) == {"finished"}
+    shown = capsys.readouterr().out
+    assert "the same command" not in shown and (tmp_path / "root" / "report" / "report.html").is_file()
+
+
+def test_who_is_told_to_leave_with_nothing_but_a_failed_run_says_that(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("BEHAVE_base", "exit3")
+    monkeypatch.setenv("BEHAVE_other", "tell")
+    assert compare(tmp_path, more="seeds=(0,),") == 2
+    assert "1 run failed (base, seed 0)" in capsys.readouterr().err
 
 
 def test_there_is_an_end_in_time(tmp_path, monkeypatch):

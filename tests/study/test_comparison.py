@@ -48,6 +48,8 @@ def found(tmp_path):
                 lines.append(
                     {"step": 2, "set": name, "mode": "bare", "select": None, "scores": scores, "by_problem": right}
                 )
+            own = {"step": 2} | {f"eval/{line['set']}/{n}": v for line in lines for n, v in line["scores"].items()}
+            steps.append(own)
             for file, records in (("metrics.jsonl", steps), ("eval.jsonl", lines)):
                 (workdir / file).write_text("".join(json.dumps(record) + "\n" for record in records))
             made.setdefault(arm, {})[seed] = read_results(workdir, STUDY.config, STUDY.metrics)

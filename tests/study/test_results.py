@@ -1,10 +1,12 @@
 """Metrics of a run, out of records that the test writes."""
 
+import dataclasses
 import json
 
 import pytest
 
-from igrpo_jax.config import AlgorithmConfig, Config, TrainConfig
+from igrpo_jax.config import AlgorithmConfig, Config, EvalConfig, TrainConfig
+from igrpo_jax.evaluate.evaluate import conditions
 from igrpo_jax.study.results import read_results
 
 CONFIG = Config(
@@ -65,7 +67,9 @@ def test_what_is_counted_while_running_beats_what_was_planned(tmp_path):
 
 
 def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
-    write(tmp_path, "metrics.jsonl", steps())
+    names = ("a/avg@4", "a/refined/avg@4", "b/avg@4")
+    own = [{"step": step} | {f"eval/{name}": 0.5 for name in names} for step in (0, 8)]
+    write(tmp_path, "metrics.jsonl", [*steps(), *own])
     scores = {"avg@4": 0.5, "avg@4_stderr": 0.1, "pass@2": 0.75, "maj@4": 0.5, "maj@8": 1.0, "mean_length": 11}
     write(
         tmp_path,
@@ -81,6 +85,8 @@ def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
             line(8, "a", "bare", {"avg@9": 0.0}, [[7, 0, 9], [9, 0, 9]]) | {"num_samples": 9},
             line(8, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]]) | {"reward": ["strict"]},
             line(8, "a", "refined", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]], "best"),
+            line(8, "c", "bare", {"avg@4": 0.0}, [[1, 0, 4]]),
+            line(9, "a", "bare", {"avg@4": 0.0}, [[7, 0, 4], [9, 0, 4]]),
         ],
     )
     found = read_results(tmp_path, CONFIG, ("eval/*", "eval/mean/avg@0%")).scores
@@ -93,6 +99,40 @@ def test_scores_by_problem_out_of_the_last_evaluation(tmp_path):
     assert found["eval/a/pass@2"].cells == [{7: 0.5, 9: 1.0}]
     assert found["eval/mean/avg"].cells == [{7: 0.25, 9: 0.75}, {1: 1.0}]
     assert found["eval/mean/maj"].cells is None
+
+
+OTHERS = (
+    {"eval": {"temperature": 1.0}}, {"eval": {"top_p": 0.5}}, {"eval": {"num_samples": 9}}, {"eval": {"problems": 1}},
+    {"eval": {"max_completion_length": 9}}, {"eval": {"refine": False}}, {"eval": {"num_drafts": 9}},
+    {"eval": {"rounds": 9}}, {"eval": {"select": "best"}}, {"prompt": {"system": "s"}},
+    {"prompt": {"refine": "{question}{draft}"}}, {"reward": {"functions": ("ended",)}}, {"model": {"source": "m"}},
+    {"seed": 9},
+)  # fmt: skip
+"""Settings of an evaluation by hand, none of which a run that refines has."""
+
+
+@pytest.mark.parametrize("mode", ["bare", "refined"])
+def test_an_evaluation_by_hand_is_none_of_the_study(mode, tmp_path):
+    config = dataclasses.replace(CONFIG, eval=EvalConfig(refine=True))
+    others = [changed(config, other) for other in OTHERS]
+    others += [changed(config, {"prompt": {"question": "Q {question}"}})] * (mode == "bare")
+    place = "eval/a/" + ("refined/" if mode == "refined" else "")
+    made = lambda score, its: line(8, "a", mode, {"avg@4": score}, [[7, 4 * score, 4]]) | conditions(mode, its)
+    own = made(1.0, config)
+    write(tmp_path, "metrics.jsonl", [*steps(), {"step": 8, f"{place}avg@4": 1.0}])
+    for other in [*(made(0.0, its) for its in others), made(0.0, config) | {"regraded": "generations/x.jsonl"}]:
+        write(tmp_path, "eval.jsonl", [own, other])
+        found = read_results(tmp_path, config, (f"{place}avg",)).scores[f"{place}avg"]
+        assert (found.value, found.cells) == (1.0, [{7: 1.0}]), other
+
+
+def changed(config, fields):
+    """The config with other values in a section, or of a field."""
+    new = {
+        name: dataclasses.replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        for name, value in fields.items()
+    }
+    return dataclasses.replace(config, **new)
 
 
 def test_without_eval_jsonl_scores_come_from_the_metrics(tmp_path):
