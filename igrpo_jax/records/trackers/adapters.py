@@ -48,9 +48,7 @@ def wandb(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:
 
     project = os.environ.get("WANDB_PROJECT", PROJECT)
     run = wandb.init(project=project, id=identity, name=workdir.name, config=dict(config), dir=workdir, resume="allow")
-    # Steps of wandb's own never go back, and an evaluation may be made again after a resumption.
-    run.define_metric("*", step_metric="step")
-    return Opened(lambda values, step: run.log(dict(values) | {"step": step}), run.finish)
+    return Opened(lambda values, step: run.log(dict(values), step=step), run.finish)
 
 
 def mlflow(workdir: Path, identity: str, config: Mapping[str, Any]) -> Opened:

@@ -82,8 +82,8 @@ def test_wandb(track):
                 ids.add(record.run.run_id)
             if record.WhichOneof("record_type") == "history":
                 items = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
-                seen.append({k: json.loads(items[k]) for k in items if k[0] != "_"})
-    assert seen == [{"step": 0, "reward": 0.25}, {"step": 1, "reward": 0.5}, {"step": 1, NAME: 0.75}]
+                seen.append((json.loads(items["_step"]), {k: json.loads(items[k]) for k in items if k[0] != "_"}))
+    assert seen == [(0, {"reward": 0.25}), (1, {"reward": 0.5, NAME: 0.75})]
     assert ids == {json.loads((workdir / "tracker.json").read_text())["identity"]}
 
 
