@@ -8,7 +8,6 @@ chromium-driver). One JSON line at the end.
 """
 
 import argparse
-import importlib.util
 import json
 import shutil
 import statistics
@@ -18,19 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from igrpo_jax.report.write import write_report
+from tests.report import made
 
 FILTERS = ("fixed", "broken", "copied", "no spread", "timeout", "cut off")
 WORDS = ("twice and get", "total 4", "nowhere to be found")
-
-
-def made() -> Any:
-    """The tests' maker of directories."""
-    path = Path(__file__).parents[1] / "tests" / "report" / "made.py"
-    spec = importlib.util.spec_from_file_location("made", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def browser() -> Any:
@@ -101,7 +91,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         steps = max(options.samples // 100, 1)
-        run = made().run(Path(folder) / "run", steps=steps, samples=options.samples // steps, words=options.words)
+        run = made.run(Path(folder) / "run", steps=steps, samples=options.samples // steps, words=options.words)
         began = time.perf_counter()
         page, notes = write_report([run], Path(folder) / "report")
         seconds = time.perf_counter() - began

@@ -1,6 +1,5 @@
 """The report in a real browser: what is there, what the filters do, and that no text becomes markup or a script."""
 
-import importlib.util
 import json
 import re
 import time
@@ -9,12 +8,9 @@ from pathlib import Path
 import pytest
 
 from igrpo_jax.report.write import write_report
+from tests.report import made
 
 HERE = Path(__file__).parent
-_spec = importlib.util.spec_from_file_location("made", HERE / "made.py")
-assert _spec and _spec.loader
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
 
 HOSTILE = (
     "</script><script>window.hurt = 1</script>",

@@ -1,6 +1,5 @@
 """What of runs is read, what is left out and said, and the numbers, against counts made anew."""
 
-import importlib.util
 import json
 import math
 from pathlib import Path
@@ -16,11 +15,7 @@ from igrpo_jax.report.samples import FILTERS, flags, pack
 from igrpo_jax.report.studies import read_study
 from igrpo_jax.report.write import write_report
 from jobs import report
-
-_spec = importlib.util.spec_from_file_location("made", Path(__file__).parent / "made.py")
-assert _spec and _spec.loader
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
+from tests.report import made
 
 
 def read(workdir: Path, name: str = "run"):

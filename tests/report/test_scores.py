@@ -1,18 +1,12 @@
 """Scores of evaluations in the report: every one in its figure, and the last ones in the table."""
 
-import importlib.util
 import json
-from pathlib import Path
 
 from igrpo_jax.report import figures
 from igrpo_jax.report.evaluations import newest, scores_of
 from igrpo_jax.report.runs import read_run
 from igrpo_jax.report.write import write_report
-
-_spec = importlib.util.spec_from_file_location("made", Path(__file__).parent / "made.py")
-assert _spec and _spec.loader
-made = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(made)
+from tests.report import made
 
 
 def test_a_figure_of_matched_answers_shows_every_evaluation(tmp_path):

@@ -1,81 +1,20 @@
-"""The sampler on a scripted chain of tokens: stopping, cutting, frequencies, errors."""
+"""The sampler on a scripted chain of tokens: stopping, cutting, slots, errors."""
 
 import threading
 from concurrent.futures import wait
 from functools import partial
 from itertools import pairwise
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import chisquare
 
 from igrpo_jax.config import SamplingConfig
-from igrpo_jax.records.machine.compiles import counting_compiles
 from igrpo_jax.sampling import flight, stopping
-from igrpo_jax.sampling.programs import Pool
-from igrpo_jax.sampling.sampler import Sampler
 from igrpo_jax.sampling.stopping import stop_string_length
 from igrpo_jax.types import Request
-from models.axes import constrain
+from tests.sampling.chain import END, END_OF_TURN, sampler_of, text
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
-
-END, END_OF_TURN = 1, 2
-
-
-def text(ids):
-    """Tokens are bytes; the end tokens are no text."""
-    return bytes(i for i in ids if i > END_OF_TURN).decode("utf-8", "replace")
-
-
-class Chain:
-    """A model whose next token depends on the last one only: the policy is a table of logits [V, V].
-
-    Its cache [P, 1, capacity, G] keeps nothing, and gives NaN as soon as more tokens come than it has room for.
-    """
-
-    def prefill(self, policy, tokens, lengths):
-        return jnp.take_along_axis(tokens, lengths[:, None] - 1, 1).astype(jnp.float32), lengths
-
-    def extend(self, policy, tokens, prefix, cache, used):
-        fits = (used + tokens.shape[2] <= cache.shape[2])[..., None, None]
-        return jnp.where(fits, tokens[..., None].astype(jnp.float32), jnp.nan), cache
-
-    def forward(self, policy, tokens, prompt_lengths, packed):
-        return tokens[..., None].astype(jnp.float32)
-
-    def spread(self, policy, ways):
-        return jnp.broadcast_to(policy, (ways, *policy.shape))
-
-    def unembed(self, policy, hidden):
-        known = policy[jnp.nan_to_num(hidden[..., 0]).astype(int)]
-        return jnp.where(jnp.isnan(hidden), jnp.nan, known)
-
-    def new_prefix(self, policy, size, capacity):
-        return constrain(jnp.zeros(size, jnp.int32), "batch")
-
-    def new_cache(self, policy, prefix, num_samples, capacity):
-        return constrain(jnp.zeros((prefix.shape[0], 1, capacity, num_samples)), "batch", None, None, None)
-
-    def resize(self, tree, capacity):
-        return tree if tree.ndim == 1 else jnp.zeros((*tree.shape[:2], capacity, tree.shape[3]))
-
-    def sampling_view(self, policy, dtype):
-        return policy
-
-
-def sampler_of(
-    layout, *, stop_ids=(END, END_OF_TURN), slots=3, lanes=1, prefill=(2,), completions=(12,), tails=(), followers=1
-):
-    """A sampler whose prompts have up to four tokens."""
-    pool = Pool(slots=slots, lanes=lanes, prefill=prefill, prompts=(4,), completions=completions, tails=tails)
-    return Sampler(Chain(), layout, pool=pool, seed=0, stop_ids=stop_ids, decode=text, followers=followers)
-
-
-@pytest.fixture(scope="module")
-def one(make_layout):
-    return make_layout("1x1")
 
 
 @pytest.fixture
@@ -272,58 +211,6 @@ def test_short_completions(written, length, expected):
     samples = written("abcdefg", "af", length=length)
     assert completions(samples) == expected
     np.testing.assert_array_equal(samples.ended, [[False], [length > 1]])
-
-
-TRUNCATIONS = [
-    {"temperature": 1.0},
-    {"temperature": 0.5},
-    {"temperature": 2.0},
-    {"temperature": 1.0, "top_k": 5},
-    {"temperature": 1.0, "top_p": 0.7},
-    {"temperature": 1.0, "min_p": 0.3},
-    {"temperature": 1.3, "top_k": 8, "top_p": 0.9, "min_p": 0.05},
-]
-
-
-def truncated(logits, *, temperature, top_k=0, top_p=1.0, min_p=0.0):
-    """Probabilities in float64 by sorting."""
-    p = np.exp(np.float64(logits) / temperature)
-    order = np.argsort(-p)
-    p[order[top_k or len(p) :]] = 0
-    p /= p.sum()
-    p[order[np.cumsum(p[order]) - p[order] >= top_p]] = 0
-    p[p < min_p * p.max()] = 0
-    return p / p.sum()
-
-
-def test_frequencies_pass_a_chi_square_test_under_every_truncation(one):
-    """Both tokens of 4000 completions, the second drawn given the first; one program for all truncations."""
-    size, group = 30, 4000
-    table = np.random.default_rng(0).normal(0, 1, (size, size)).astype(np.float32)
-    table[:, [END, END_OF_TURN]] = -np.inf
-    sampler, view = sampler_of(one, lanes=group, slots=1), one.everywhere(table)
-
-    def run(step, **settings):
-        settings = SamplingConfig(max_completion_length=2, **settings)
-        samples = sampler.complete(view, [[12]], ids=[3], step=step, stage=1, num_samples=group, settings=settings)
-        np.testing.assert_array_equal(samples.lengths, 2)
-        return samples.tokens[0].T, samples.logprobs[0].T
-
-    run(0, temperature=1.0)
-    with counting_compiles() as compiles:
-        for step, settings in enumerate(TRUNCATIONS):
-            (first, second), logprobs = run(step, **settings)
-            p = np.stack([truncated(row, **settings) for row in table])
-            np.testing.assert_allclose(logprobs, np.log([p[12, first], p[first, second]]), atol=1e-5)
-            expected = group * (p[12][:, None] * p).ravel()
-            bins = np.where(expected >= 5, np.arange(size**2), size**2)  # rare pairs share the last bin
-            counts = np.bincount(bins[first * size + second], minlength=size**2 + 1)
-            expected = np.bincount(bins, expected, minlength=size**2 + 1)
-            assert chisquare(counts[expected > 0], expected[expected > 0]).pvalue > 1e-3, settings
-        (first, second), _ = run(0, temperature=0.0)
-    assert compiles.count == 0
-    assert (first == table[12].argmax()).all()
-    assert (second == table[table[12].argmax()].argmax()).all()
 
 
 @pytest.mark.parametrize(
